@@ -1,0 +1,1 @@
+"""What the agent answers locally: the status socket."""

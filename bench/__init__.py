@@ -1,0 +1,1 @@
+"""Measures the real agent: `make bench`, or `make bench ARGS=quick`."""

@@ -1,0 +1,1 @@
+"""The tests of siteprobe: unit/ (no root, loopback only, fast), real/ (real daemons, namespaces), rigs/ (helpers)."""

@@ -1,0 +1,1 @@
+"""Tests with real daemons and network namespaces; what a machine lacks is skipped by name."""

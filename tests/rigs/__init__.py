@@ -1,0 +1,1 @@
+"""Helpers that start real daemons, namespaces and scripted peers for the tests."""

@@ -1,0 +1,1 @@
+"""Tests without root and without traffic beyond the loopback; the whole folder runs in under a minute."""

@@ -1,0 +1,36 @@
+"""A changed config: what is new, changed or gone says so in the retained states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.checks.tcp import Tcp
+from agent.model import Record
+from agent.pipeline import Pipeline
+from agent.replaying import Notebook
+from agent.verdict import SiteFacts
+from tests.rigs.stories import config_of, moment
+
+
+def check(name: str, port: int = 443) -> Tcp:
+    return Tcp(name=name, target="192.0.2.1", port=port, interval_s=30.0, timeout_s=5.0, layer="service")
+
+
+def test_new_changed_and_removed_checks_are_told_at_once() -> None:
+    posted: list[tuple[str, Any, int]] = []
+    before = (check("keeps"), check("changes"), check("goes"), check("goes-unasked"))
+    pipeline = Pipeline(config_of(before), Notebook(), lambda *card: posted.append(card), moment(-1))
+    for one in before[:3]:
+        pipeline.take(one, Record("tcp", moment(0), {"check": one.name, "outcome": "pass"}), ())
+    pipeline.judge(SiteFacts(moment(1)))
+    assert pipeline.states["changes"]["state"] == "up"
+    posted.clear()
+
+    after = config_of((check("keeps"), check("changes", 444), check("comes")))
+    pipeline.replace_config(after, SiteFacts(moment(2)))
+    told = {suffix: card and card["state"] for suffix, card, _ in posted if suffix.startswith("state/")}
+    gone: dict[str, Any] = {"state/goes": None, "state/goes-unasked": None}
+    assert told == {"state/changes": "unknown", "state/comes": "unknown"} | gone
+    shown = {name: card["state"] for name, card in pipeline.all_states().items()}
+    assert shown == {"keeps": "up", "changes": "unknown", "comes": "unknown"}
+    assert pipeline.counts()["up"] == 1 and pipeline.counts()["unknown"] == 2
