@@ -37,6 +37,8 @@ LONGEST_LIFE_S = 2.0  # of an agent that will be killed; it takes about 0.6 s un
 BROKER_AWAY_S = (1.2, 2.0)
 """Beyond `retry_max` of the config (1 s): an attempt fails meanwhile. Three connections in a row that end soon, with
 no failed attempt between them, look like another agent of the same name, and cost 60 s (contract, rule 6)."""
+AT_WORK_S = (0.5, 2.0)  # between two kills of the broker
+LEAST_LOST = 20  # records that the broker accepts for the reader that is away before it is killed
 KILLS_WITH_READER = 3  # of four of the broker; at the fourth the reader is away
 
 
@@ -66,6 +68,15 @@ class Scene:
     def wait_connected(self) -> None:
         """Wait until the agent is connected to the broker."""
         self.wait_for(lambda status: status["delivery"]["connected"], 30)
+
+    def wait_accepted(self, count: int) -> None:
+        """Wait until the broker has accepted so many records more than now."""
+
+        def accepted(buffer: Mapping[str, Any]) -> int:
+            return int(buffer["next_seq"]) - int(buffer["pending"])
+
+        before = accepted(self.wait_for(lambda status: status["delivery"]["connected"], 30)["buffer"])
+        self.wait_for(lambda status: accepted(status["buffer"]) >= before + count, 30)
 
     def come_to_rest(self, seconds: float) -> Mapping[str, Any]:
         """Take all checks away, and wait until nothing waits any more; gives `buffer` of the answer."""
@@ -208,14 +219,20 @@ def broker_kills(folder: Path, kills: int) -> str:
         while done < kills:
             with CentralReader(made.broker.port, made.ledger) as reader:
                 for _ in range(min(KILLS_WITH_READER, kills - done)):
-                    reader.states.clear()
-                    kill_broker(made, moments)
+                    time.sleep(moments.uniform(*AT_WORK_S))
+                    made.broker.kill()
+                    reader.forget_connection()
+                    bring_back(made, moments)
+                    reader.wait_subscribed()
                     reader.wait_for_state("online")
                     done += 1
                 reader.wait_until_whole(30)
                 replayed += queued(reader.responses)
             if done < kills:
-                kill_broker(made, moments)
+                made.wait_accepted(LEAST_LOST)
+                time.sleep(moments.uniform(*AT_WORK_S))
+                made.broker.kill()
+                bring_back(made, moments)
                 done += 1
         with CentralReader(made.broker.port, made.ledger) as reader:
             count = made.judge(reader)
@@ -225,10 +242,8 @@ def broker_kills(folder: Path, kills: int) -> str:
     return f"{kills} kills of the broker: {count} records, exact after a replay of {replayed}"
 
 
-def kill_broker(made: Scene, moments: random.Random) -> None:
-    """Let it work a little, kill it, let it be away a little, start it, wait until the agent is back."""
-    time.sleep(moments.uniform(0.5, 2.0))
-    made.broker.kill()
+def bring_back(made: Scene, moments: random.Random) -> None:
+    """Let the killed broker be away a little, start it, wait until the agent is back."""
     time.sleep(moments.uniform(*BROKER_AWAY_S))
     made.broker.start()
     made.wait_connected()

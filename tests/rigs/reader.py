@@ -37,6 +37,8 @@ RECORDS_A_REPLAY = 5000
 SPANS_A_REPLAY = 1000
 EXPIRY_S = 30
 CONNECT_S = 10.0
+ANSWER_S = 2.0
+"""An answer to `replay` may come behind the records that it promises; one whose broker was killed never comes."""
 Span = tuple[int, int]
 
 
@@ -157,6 +159,7 @@ class CentralReader:
         self.failure: Exception | None = None
         self.responses: list[dict[str, Any]] = []
         self.states: list[str] = []
+        self.asked = 0
         self._numbers = itertools.count(1)
         self._bases: dict[str, str] = {}
         self._subscribed = threading.Event()
@@ -174,8 +177,17 @@ class CentralReader:
         """Connect and subscribe."""
         self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
-        assert self._subscribed.wait(CONNECT_S), "the reader could not subscribe"
+        self.wait_subscribed()
         return self
+
+    def wait_subscribed(self) -> None:
+        """Wait until the subscription stands; call `forget_connection` before the broker goes."""
+        assert self._subscribed.wait(CONNECT_S), "the reader could not subscribe"
+
+    def forget_connection(self) -> None:
+        """Have `wait_subscribed` and `wait_for_state` wait for what the next connection brings."""
+        self._subscribed.clear()
+        self.states.clear()
 
     def __exit__(self, *_: object) -> None:
         """Disconnect; the session stays at the broker. Raises what the ledger found wrong."""
@@ -209,6 +221,7 @@ class CentralReader:
         for (node, ep), spans in gaps.items():
             command = replay_command(next(self._numbers), ep, spans)
             self._client.publish(f"{self._bases[node]}/command/replay", json.dumps(command), qos=1)
+            self.asked += 1
         return len(gaps)
 
     def wait_for_state(self, state: str, seconds: float = 20.0) -> None:
@@ -220,7 +233,10 @@ class CentralReader:
         del self.states[: self.states.index(state) + 1]
 
     def wait_until_whole(self, seconds: float = 20.0, least: int = 1) -> None:
-        """Wait until at least so many records are here without a gap; ask for gaps once a second meanwhile."""
+        """Wait until at least so many records are here without a gap; ask for gaps once a second meanwhile.
+
+        Then wait a little for the answers to what was asked.
+        """
         end, next_ask = time.monotonic() + seconds, time.monotonic() + 1
         while self.ledger.gaps() or len(self.ledger.records()) < least:
             self.check()
@@ -228,5 +244,8 @@ class CentralReader:
             if time.monotonic() >= next_ask:
                 next_ask += 1
                 self.ask_for_gaps()
+            time.sleep(0.05)
+        end = time.monotonic() + ANSWER_S
+        while len(self.responses) < self.asked and time.monotonic() < end:
             time.sleep(0.05)
         self.check()
