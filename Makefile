@@ -6,9 +6,11 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 UV ?= uv
 LOCK := requirements-dev.lock
-STEPS := step-lint step-format step-types step-imports step-drift
+STEPS := step-unit-a step-unit-b step-unit-c step-unit-d step-lint step-format step-types step-imports step-drift
+# More jobs than cores: most of a test's time is waiting.
+SIDE_BY_SIDE = --keep-going --jobs=$$(($$(nproc) + 2)) --output-sync=target
 
-.PHONY: help .venv demo check test soak lab docs bench lock clean packages $(STEPS) step-unit-a step-unit-b step-unit-c
+.PHONY: help .venv demo check test soak lab docs bench lock clean packages $(STEPS)
 
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z.]+:[^#]*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +32,10 @@ demo: .venv ## broker, agent and live table in one command; ARGS="--duration 20s
 	@.venv/bin/siteprobe demo $(ARGS)
 
 check: .venv ## lint, types, imports, drift, unit tests: no root, no network
-	@$(MAKE) --keep-going --jobs=$$(($$(nproc) + 1)) --output-sync=target step-unit-a step-unit-b step-unit-c $(STEPS)
+	@$(MAKE) $(SIDE_BY_SIDE) $(STEPS)
 
 test: .venv packages ## everything: check, then real daemons and network namespaces (root installs what it needs)
-	@$(MAKE) --keep-going --jobs=$$(($$(nproc) + 1)) --output-sync=target step-unit-a step-unit-b step-unit-c $(STEPS)
+	@$(MAKE) $(SIDE_BY_SIDE) $(STEPS)
 	@.venv/bin/python -m pytest --quiet tests/real tests/lab
 
 soak: .venv packages ## the long runs of delivery and journal, about 25 minutes, a line for each; ARGS="-k broker"
@@ -78,10 +80,11 @@ step-imports:
 	$(call quietly,imports go down,.venv/bin/lint-imports)
 step-drift:
 	$(call quietly,generated files are as the code says,.venv/bin/python -m agent.describe --check)
-# In three parts side by side: most of a test's time is waiting.
 step-unit-a:
-	@.venv/bin/python -m pytest --quiet tests/unit/test_[a-l]*.py
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[a-c]*.py
 step-unit-b:
-	@.venv/bin/python -m pytest --quiet tests/unit/test_[m-r]*.py
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[d-l]*.py
 step-unit-c:
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[m-r]*.py
+step-unit-d:
 	@.venv/bin/python -m pytest --quiet tests/unit/test_[s-z]*.py
