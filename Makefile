@@ -38,7 +38,7 @@ test: .venv packages ## everything: check, then real daemons and network namespa
 	@$(MAKE) $(SIDE_BY_SIDE) $(STEPS)
 	@.venv/bin/python -m pytest --quiet tests/real tests/lab
 
-soak: .venv packages ## the long runs of delivery and journal, about 25 minutes, a line for each; ARGS="-k broker"
+soak: .venv packages ## the long runs, and the unit under a real systemd, about 55 minutes, a line for each; ARGS="-k broker"
 	@.venv/bin/python -m pytest --quiet tests/soak $(ARGS)
 
 lab: .venv packages ## inject every fault of the lab, about 15 minutes, print the table; ARGS=--write keeps it, ARGS=UPS plays some

@@ -107,7 +107,7 @@ class Agent:
         """Serve until told to stop; raises `StoreInUse` if another agent holds the store, `JournalEnded` in a group."""
         self._obey_signals()
         await self.open()
-        self.notifier.ready(f"{len(self.config.active)} checks")
+        self.notifier.ready(f"checks: {len(self.config.active)}")
         try:
             async with asyncio.TaskGroup() as group:
                 links = LinkWatch(self.rounds, self.journal.append, self.clock.now).run()
@@ -140,7 +140,7 @@ class Agent:
         self.desk.look()
         if self.journal.trouble:
             log.warning("%s", self.journal.trouble)
-        log.info("%s, %d checks, node %s", detail, len(self.config.active), self.config.identity.node)
+        log.info("%s; checks: %d, node %s", detail, len(self.config.active), self.config.identity.node)
 
     async def close(self) -> None:
         """Let go of sockets and store."""
@@ -244,7 +244,7 @@ class Agent:
         self.journal.append(event("config_reloaded", f"config {changed.digest}", self.clock.now()), urgent=True)
         self.pipeline.replace_config(changed, self.facts())
         self.publisher.post(Card("about", cards.about(changed, self.pipeline.devices)))
-        log.info("config %s is in use, %d checks", changed.digest, len(changed.active))
+        log.info("config %s is in use; checks: %d", changed.digest, len(changed.active))
 
     def facts(self) -> SiteFacts:
         """Say what the verdict must know beside the checks."""

@@ -38,7 +38,7 @@ def check(config_file: Path, as_json: bool) -> None:
         return
     for sentence in found:
         complain(sentence)
-    say(f"{config.file}: usable, {len(config.active)} checks, {len(found)} warnings, digest {config.digest}")
+    say(f"{config.file}: usable; checks: {len(config.active)}, warnings: {len(found)}, digest {config.digest}")
 
 
 @command.command("show")
