@@ -16,6 +16,8 @@ AUTHORITY = r"(\[[^\[\]@]*\]|[^\[\]:@]*)(:[0-9]*)?"  # RFC 3986 3.2, without use
 WITH_PATH = ("http", "https")
 ZONE_PATTERN = r"[A-Za-z0-9_.-]{1,15}"  # an interface name has 15 characters at most, netdevice(7)
 HOST_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+NO_NAME = r"[0-9.-]+|(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?"
+"""What begins like a range, or ends in a number: an address in a form that people misread (0x7f000001, 127.1)."""
 HOST_PATTERN = rf"(?=.{{1,253}}\.?$)({HOST_LABEL}\.)*{HOST_LABEL}\.?"
 
 
@@ -28,7 +30,7 @@ class Host(Kind):
     def read(self, text: str, quoted: bool = False) -> str:
         if text in self.words_allowed or is_address(text):
             return text
-        if not re.fullmatch(HOST_PATTERN, text) or re.fullmatch(r"[0-9.-]+", text):  # 10.0.0.1-20 is no name
+        if not re.fullmatch(HOST_PATTERN, text) or re.fullmatch(NO_NAME, text):
             raise ValueError(f"expected {self.words()}, not {shown(text, quoted)}")
         return text
 
