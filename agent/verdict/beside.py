@@ -47,7 +47,7 @@ def beside_headline(view: View, node: Node) -> Headline:
     if node.layer is Layer.SIGNIN:
         return service_headline(view, node)
     name = TABLES.get(node.layer, {}).get(failure_of(last), UNDETERMINED)
-    near = view.distances.get(node.checks[0].name) is Distance.NEAR and node.layer is Layer.DNS
+    near = view.distances.get(node.checks[0].name) in (Distance.HERE, Distance.NEAR) and node.layer is Layer.DNS
     domain = Domain.SITE if near or node.group == ON_SITE else None
     found = headline(name, [node], target=shown_target(last), domain=domain)
     return replace(found, place=str(last.get("servers") or last.get("detail") or ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from agent.health import Health
 from agent.model import Failure, Layer
@@ -17,6 +17,11 @@ from agent.verdict.graph import (
     passed_ms,
 )
 
+OF_THIS_MACHINE = frozenset({Failure.LOCAL_LINK, Failure.LOCAL_ADDRESS, Failure.LOCAL_ROUTE})
+"""What the kernel says of our own port: a service on this very machine answers all the same, and proves nothing."""
+WITHOUT_ROUTE = frozenset({Failure.LOCAL_ROUTE})
+"""For want of a default route: places on this side of the gateway answer all the same, and prove nothing."""
+
 
 def cleared_nodes(
     nodes: Mapping[str, Node],
@@ -30,15 +35,23 @@ def cleared_nodes(
         if said[node.key] is Says.PASS:
             passed = passed_ms(node, healths)
             found = {k for k in node.cleared_by_success if passed >= onset_ms(nodes[k], healths)}
-            if node.group == ON_SITE and distances.get(node.checks[0].name) is Distance.NEAR:
+            away = {distances.get(check.name) for check in node.checks}
+            if node.group == ON_SITE and away <= {Distance.NEAR, Distance.HERE}:
                 found.discard(str(Layer.GATEWAY))  # on our own subnet: its success says nothing of the gateway
-            cleared |= {k for k in found if _beyond_gateway(node) or not _without_route(nodes[k], healths)}
+            standing = _standing(node, away)
+            cleared |= {k for k in found if standing.isdisjoint(_failures(nodes[k], healths))}
     return frozenset(cleared)
 
 
-def _without_route(node: Node, healths: Mapping[str, Health]) -> bool:
-    """Whether the node fails for want of a default route: near places answer all the same, and prove nothing."""
-    return any(health.failed.get("failure") == Failure.LOCAL_ROUTE for health in down_members(node, healths))
+def _standing(node: Node, away: Set[Distance | None]) -> frozenset[Failure]:
+    """Name the failures of a place on its way that a node's success does not clear; `away` is where it was reached."""
+    if away == {Distance.HERE}:
+        return OF_THIS_MACHINE
+    return frozenset() if _beyond_gateway(node) else WITHOUT_ROUTE
+
+
+def _failures(node: Node, healths: Mapping[str, Health]) -> set[object]:
+    return {health.failed.get("failure") for health in down_members(node, healths)}
 
 
 def _beyond_gateway(node: Node) -> bool:

@@ -49,6 +49,7 @@ class Says(StrEnum):
 class Distance(StrEnum):
     """How far away an address is, as far as it shows."""
 
+    HERE = "here"  # this machine itself: not even a cable on the way
     NEAR = "near"  # in our own subnet: no gateway on the way
     BEHIND_GATEWAY = "behind_gateway"
     FAR = "far"  # a public address: beyond the uplink
@@ -112,8 +113,10 @@ def distance(address: str, own_networks: tuple[str, ...]) -> Distance:
     """Tell how far an address is from what it is; `own_networks` are addresses with prefix."""
     if not address:
         return Distance.BEHIND_GATEWAY
-    found = parsed(address)
-    if found.is_loopback or any(found in ip_interface(network).network for network in own_networks):
+    found, own = parsed(address), [ip_interface(network) for network in own_networks]
+    if found.is_loopback or any(found == interface.ip for interface in own):
+        return Distance.HERE
+    if any(found in interface.network for interface in own):
         return Distance.NEAR
     return Distance.FAR if found.is_global else Distance.BEHIND_GATEWAY
 
@@ -162,7 +165,8 @@ def _way(check: CheckOptions, layer: Layer, centres: Stage, away: Distance) -> l
         return [*trunk, (f"{Layer.DATACENTRE}:{check.group}",)]
     if layer is Layer.SERVICE:
         return [*trunk, centres]
-    beside = {Distance.NEAR: trunk[: len(LOCAL)], Distance.FAR: trunk}
+    local = trunk[: len(LOCAL)]
+    beside = {Distance.HERE: local, Distance.NEAR: local, Distance.FAR: trunk}
     return beside.get(away, to_gateway)
 
 
