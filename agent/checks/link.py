@@ -120,10 +120,10 @@ def chosen(name: str, found: Sequence[Interface], gateways: Sequence[Gateway], l
 
 
 def missing(name: str, found: Sequence[Interface]) -> Facts:
-    """Report that there is no interface to look at."""
+    """Report that there is no interface to look at: it is not switched off, `admin_up` is left out."""
     others = ", ".join(interface.name for interface in found if not interface.loopback) or "none"
     what = f"there is no interface {name}" if name else "this machine has no network interface"
-    fields: dict[str, Scalar] = {"interface": name, "link_up": False, "admin_up": False}
+    fields: dict[str, Scalar] = {"interface": name, "link_up": False}
     return Facts(fields, failure=Failure.LOCAL_LINK, detail=f"{what} (found: {others}); look at `ip link`")
 
 
