@@ -255,9 +255,18 @@ class Pipeline:
                 continue
             because = finding.unreachable.get(check.name, "")
             shown = State.UNREACHABLE if because else health.state
-            if self._unchanged(check.name, shown, health) or (finding.held and shown is State.DOWN):
-                continue
-            self._say_state(check, shown, health, because, now)
+            if self._unchanged(check.name, shown, health):
+                if because and not finding.held:
+                    self._name_fault(check.name, because)
+            elif not (finding.held and shown is State.DOWN):
+                self._say_state(check, shown, health, because, now)
+
+    def _name_fault(self, name: str, because: str) -> None:
+        """Name another fault before a check that stays unreachable: no transition, so its card keeps its number."""
+        card = self.states.get(name)
+        if card and card["because"] != because:
+            self.states[name] = {**card, "because": because}
+            self._post(state_suffix(name), self.states[name], card["seq"] if card["ep"] == self._journal.ep else 0)
 
     def _unchanged(self, name: str, shown: State, health: Health) -> bool:
         return self.shown.get(name) is shown or (name not in self.shown and not health.decided)

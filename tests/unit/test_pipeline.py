@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.checks.icmp import Icmp
 from agent.checks.tcp import Tcp
 from agent.model import Record
 from agent.pipeline import Pipeline
@@ -34,3 +35,25 @@ def test_new_changed_and_removed_checks_are_told_at_once() -> None:
     shown = {name: card["state"] for name, card in pipeline.all_states().items()}
     assert shown == {"keeps": "up", "changes": "unknown", "comes": "unknown"}
     assert pipeline.counts()["up"] == 1 and pipeline.counts()["unknown"] == 2
+
+
+def hop(name: str) -> Icmp:
+    return Icmp(name=name, target="192.0.2.9", interval_s=10.0, timeout_s=4.0, layer=name)
+
+
+def test_an_unreachable_check_names_the_fault_of_now() -> None:
+    posted: list[tuple[str, Any, int]] = []
+    checks = hop("gateway"), hop("carrier"), check("epr")
+    pipeline = Pipeline(config_of(checks), Notebook(), lambda *card: posted.append(card), moment(-1))
+    named: list[tuple[str, str | None]] = []
+    for silent in ((), ("carrier", "epr"), ("gateway", "carrier", "epr")):
+        for second in range(8):
+            at = moment(len(named) * 100 + second)
+            for one in checks:
+                said = {"outcome": "fail", "failure": "timeout"} if one.name in silent else {"outcome": "pass"}
+                pipeline.take(one, Record(one.type, at, {"check": one.name, **said}), ())
+            pipeline.judge(SiteFacts(at))
+        told = [card for suffix, card, _ in posted if suffix == "state/epr"]
+        named.append((told[-1]["state"], told[-1]["because"]))
+        assert pipeline.all_states()["epr"] == told[-1]
+    assert named == [("up", None), ("unreachable", "carrier"), ("unreachable", "gateway")]
