@@ -32,6 +32,8 @@ def plain(kind: Kind, value: Any) -> Any:
         return {key: plain(kind.value, item) for key, item in value}
     if isinstance(kind, Section):
         return section(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # as people write it, and as it is shown when this output is read again
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

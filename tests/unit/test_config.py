@@ -227,6 +227,7 @@ def test_what_is_shown_is_a_config_that_means_the_same(tmp_path: Path) -> None:
         first.buffer,
         first.safety,
     )
+    assert effective(second) == effective(first) and " 20.0" not in as_yaml(second)
 
 
 def test_the_sample_config_is_valid_and_fits_the_schema(tmp_path: Path) -> None:
