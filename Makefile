@@ -41,7 +41,7 @@ test: .venv packages ## everything: check, then real daemons and network namespa
 soak: .venv packages ## the long runs, and the unit under a real systemd, about 55 minutes, a line for each; ARGS="-k broker"
 	@.venv/bin/python -m pytest --quiet tests/soak $(ARGS)
 
-lab: .venv packages ## inject every fault of the lab, about 15 minutes, print the table; ARGS=--write keeps it, ARGS=UPS plays some
+lab: .venv packages ## inject every fault of the lab, about 7 minutes, print the table; ARGS=--write keeps it, ARGS=UPS plays some
 	@.venv/bin/python -m tests.lab $(ARGS)
 
 docs: .venv ## write what is generated from the code: config/, docs/
