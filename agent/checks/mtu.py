@@ -23,6 +23,8 @@ WAIT_S = 0.7
 """For the answers to a round of echoes; three rounds, and two to find the size that passes, fit into 5 s."""
 TRIES, TRIES_UNDER_LOSS = 3, 6
 """So many large echoes must vanish before a hole is believed; more where small ones are lost too (field.md 4.2)."""
+EDGE_ROUNDS = 2
+"""To find the size that passes; under loss one more, so that the large one has had all its tries."""
 LOST_AT_MOST = 0.34
 """The part of the small echoes that may be lost: with more, large ones vanish by chance too often."""
 MOST_STEPS = 8
@@ -112,7 +114,8 @@ class Search:
         return self._answered(size)
 
     def _tries(self, small: int) -> int:
-        return TRIES_UNDER_LOSS if self._lost(small) else TRIES
+        lost = any(echo.size == small and not echo.settled for echo in self._sent)
+        return TRIES_UNDER_LOSS if lost else TRIES
 
     async def _round(self, sizes: Iterable[int]) -> None:
         """Send one echo of each size and wait for what becomes of them."""
@@ -145,20 +148,24 @@ class Search:
             raise failed_from_told(told, own_addresses(self._address))
         if not self._answered(small):
             raise _nobody(len(self._sent))
-        if size == small or self._chance(size, small):
-            raise Failed(Failure.OVERLOAD, f"too many echoes of {small} bytes are lost to tell whether {size} pass")
-        if not self._ctx.once:
+        if not (size == small or self._chance(size) or self._ctx.once):
             await self._edge(size, small)
-        passed = max(echo.size for echo in self._sent if echo.answered)
-        return self._facts(passed, True)
+        if self._answered(size):
+            return self._facts(size, False)
+        if size == small or self._chance(size):
+            raise Failed(Failure.OVERLOAD, f"too many smaller echoes are lost to tell whether {size} bytes pass")
+        return self._facts(self._passed(), True)
 
     async def _edge(self, size: int, small: int) -> None:
-        """Look for the largest usual size that passes: all at once, then once more those that were perhaps lost."""
-        for _ in range(2):
-            passed = max(echo.size for echo in self._sent if echo.answered)
-            between = [usual for usual in self._sizes if passed < usual < size]
-            if between and self._left_s() > WAIT_S / 2:
-                await self._round(between)
+        """Look for the largest usual size that passes: all at once, then once more those that were perhaps lost.
+
+        The large one goes along, and more often where the many smaller ones show that the way loses packets.
+        """
+        for number in range(EDGE_ROUNDS + 1):
+            between = [usual for usual in self._sizes if self._passed() < usual < size and number < EDGE_ROUNDS]
+            if self._answered(size) or not (between or self._chance(size)) or self._left_s() < WAIT_S / 2:
+                break
+            await self._round([size, *(between or [small])])
 
     def _facts(self, size: int, hole: bool) -> Facts:
         fields: dict[str, Scalar] = {"mtu_bytes": size, "black_hole": hole}
@@ -174,15 +181,19 @@ class Search:
         """Give an echo of this size of which somebody said something."""
         return next((e for e in self._sent if e.size == size and (e.told or e.local)), None)
 
-    def _lost(self, size: int) -> int:
-        return sum(not echo.settled for echo in self._sent if echo.size == size)
+    def _passed(self) -> int:
+        """Give the largest size that was answered, 0 where none was."""
+        return max((echo.size for echo in self._sent if echo.answered), default=0)
 
-    def _chance(self, size: int, small: int) -> bool:
-        """Whether the silence may well be chance: too few large ones asked for, given how many small ones are lost."""
-        asked = [sum(echo.size == wanted for echo in self._sent) for wanted in (size, small)]
-        lost = self._lost(small)
+    def _chance(self, size: int) -> bool:
+        """Whether the silence may well be chance: too few large ones asked for, given how many smaller ones are lost.
+
+        A size that passes passes always, so whatever is not larger and had no answer was lost.
+        """
+        smaller = [echo for echo in self._sent if echo.size <= self._passed()]
+        lost = sum(not echo.settled for echo in smaller)
         enough = TRIES_UNDER_LOSS if lost else TRIES
-        return asked[0] < enough or lost / asked[1] > LOST_AT_MOST
+        return sum(echo.size == size for echo in self._sent) < enough or lost > LOST_AT_MOST * len(smaller)
 
     def _left_s(self) -> float:
         return self._ctx.deadline - MARGIN_S - asyncio.get_running_loop().time()
