@@ -36,7 +36,7 @@ check: .venv ## lint, types, imports, drift, unit tests: no root, no network
 
 test: .venv packages ## everything: check, then real daemons and network namespaces (root installs what it needs)
 	@$(MAKE) $(SIDE_BY_SIDE) $(STEPS)
-	@.venv/bin/python -m pytest --quiet tests/real tests/lab
+	@.venv/bin/python -m tests.once_more tests/real tests/lab
 
 soak: .venv packages ## the long runs, and the unit under a real systemd, about 55 minutes, a line for each; ARGS="-k broker"
 	@.venv/bin/python -m pytest --quiet tests/soak $(ARGS)
@@ -81,10 +81,10 @@ step-imports:
 step-drift:
 	$(call quietly,generated files are as the code says,.venv/bin/python -m agent.describe --check)
 step-unit-a:
-	@.venv/bin/python -m pytest --quiet tests/unit/test_[a-c]*.py
+	@.venv/bin/python -m tests.once_more tests/unit/test_[a-c]*.py
 step-unit-b:
-	@.venv/bin/python -m pytest --quiet tests/unit/test_[d-l]*.py
+	@.venv/bin/python -m tests.once_more tests/unit/test_[d-l]*.py
 step-unit-c:
-	@.venv/bin/python -m pytest --quiet tests/unit/test_[m-r]*.py
+	@.venv/bin/python -m tests.once_more tests/unit/test_[m-r]*.py
 step-unit-d:
-	@.venv/bin/python -m pytest --quiet tests/unit/test_[s-z]*.py
+	@.venv/bin/python -m tests.once_more tests/unit/test_[s-z]*.py

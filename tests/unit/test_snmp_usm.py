@@ -343,7 +343,7 @@ def test_without_an_engine_id_no_question_is_asked() -> None:
 
     async def scene(name: Any, peer: Agent) -> tuple[Failure, str]:
         with pytest.raises(Failed) as caught:
-            await name(within=0.3)
+            await name(within=1.5)
         return caught.value.failure, caught.value.detail
 
     found = play(nameless, scene)
@@ -353,7 +353,7 @@ def test_without_an_engine_id_no_question_is_asked() -> None:
 def test_an_encrypted_answer_to_who_has_no_key_for_it_is_none(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(name: Any, peer: Agent) -> Failure:
         with pytest.raises(Failed) as caught:
-            await name(SIGNING, within=0.3)
+            await name(SIGNING, within=1.5)
         return caught.value.failure
 
     assert play(Device(SEALED), scene) is Failure.MISMATCH
