@@ -2,7 +2,7 @@
 
 A lost echo is chance, and many lost ones are a fault; how many is decided as Wald decides it (field.md 4.2): each
 echo adds the logarithm of how much likelier it is under LOSSY than under USUAL, a sum below zero begins again
-at zero (Page's CUSUM), and beyond DECIDES the loss is believed. After that CLEAN echoes in a row end it.
+at zero (Page's CUSUM), and beyond DECIDES the loss is believed. After that CLEAN echoes in a row end it, or more where less is lost.
 
 With LOSSY 15 % and USUAL 2 % (1 % each way): five lost echoes of the first six, six of 20, or nine of 60. At 2 % of
 random loss that happens by chance once in some 400,000 echoes, at 1 % practically never; 20 % is noticed after 37
@@ -21,7 +21,9 @@ USUAL, USUAL_ON_LAN, LOSSY = 0.02, 0.005, 0.15
 DECIDES = 10.0
 """ln of 22,000 to 1."""
 CLEAN, MOST_CLEAN = 30, 120
-"""So many answered in a row happen once in 800 times at 20 % of loss; at less loss it takes more, up to the second."""
+"""So many answered in a row end a loss of 36 %; at less loss it takes more (53 at 20 %), up to the second."""
+OVER_TO_ONE = math.log(1e5)
+"""For taking a loss for over while it lasts: three places asked each second have 10,000 occasions an hour."""
 REMEMBERED = 60
 """Echoes over which the ratio is taken; what is older fades."""
 LEAST_RATIO, DEAD_RATIO = 0.03, 0.9
@@ -90,9 +92,9 @@ def after(loss: Loss, sent: int, lost: int, at: Instant, usual: float = USUAL) -
 
 
 def clean_needed(ratio: float) -> int:
-    """Say how many answered in a row end a loss of this ratio: by chance once in a thousand times."""
+    """Say how many answered in a row end a loss of this ratio: by chance once in 100,000 times."""
     part = min(max(ratio, LEAST_RATIO), DEAD_RATIO)
-    return max(CLEAN, min(math.ceil(RIGHT_TO_ONE / -math.log(1 - part)), MOST_CLEAN))
+    return max(CLEAN, min(math.ceil(OVER_TO_ONE / -math.log(1 - part)), MOST_CLEAN))
 
 
 def evidence(sent: int, lost: int, usual: float) -> float:
