@@ -2,7 +2,8 @@
 
 A lost echo is chance, and many lost ones are a fault; how many is decided as Wald decides it (field.md 4.2): each
 echo adds the logarithm of how much likelier it is under LOSSY than under USUAL, a sum below zero begins again
-at zero (Page's CUSUM), and beyond DECIDES the loss is believed. After that CLEAN echoes in a row end it, or more where less is lost.
+at zero (Page's CUSUM), and beyond DECIDES the loss is believed. After that CLEAN echoes in a row end it, or more where
+less is lost.
 
 With LOSSY 15 % and USUAL 2 % (1 % each way): five lost echoes of the first six, six of 20, or nine of 60. At 2 % of
 random loss that happens by chance once in some 400,000 echoes, at 1 % practically never; 20 % is noticed after 37

@@ -38,6 +38,8 @@ from agent.verdict import (
 Post = Callable[[str, Mapping[str, Any] | None, int], None]
 WentDown = Callable[[CheckOptions, tuple[str, int]], None]
 Names = tuple[str, ...]
+REASON_MS = 60_000
+"""The least time between two cards of a state that stays."""
 
 
 class Numbered(Protocol):
@@ -80,6 +82,7 @@ class Pipeline:
         self.states: dict[str, cards.Payload] = {}
         self.devices: dict[str, cards.Payload] = {}
         self.finding = Finding(STARTING, Domain.UNKNOWN)
+        self._told_ms: dict[str, int] = {}  # when a state's card was published last
         self._losses: dict[str, Loss] = {}
         self._fail_after: Mapping[str, int] = {}
         self._whole_ms = 0
@@ -256,16 +259,23 @@ class Pipeline:
             because = finding.unreachable.get(check.name, "")
             shown = State.UNREACHABLE if because else health.state
             if self._unchanged(check.name, shown, health):
-                if because and not finding.held:
-                    self._name_fault(check.name, because)
+                if not finding.held:
+                    self._renew(check.name, because, health.reason, now)
             elif not (finding.held and shown is State.DOWN):
                 self._say_state(check, shown, health, because, now)
 
-    def _name_fault(self, name: str, because: str) -> None:
-        """Name another fault before a check that stays unreachable: no transition, so its card keeps its number."""
+    def _renew(self, name: str, because: str, reason: str, now: Instant) -> None:
+        """Say another fault before it, or another reason, of a state that stays: no transition, so it keeps its number.
+
+        A reason has figures in it that change with every run: it is said anew once a minute at the most.
+        """
         card = self.states.get(name)
-        if card and card["because"] != because:
-            self.states[name] = {**card, "because": because}
+        if card is None:
+            return
+        reworded = card["reason"] != (reason or None) and now.mono_ms - self._told_ms.get(name, 0) >= REASON_MS
+        if reworded or (because and card["because"] != because):
+            self.states[name] = {**card, "because": because or None, "reason": reason or None}
+            self._told_ms[name] = now.mono_ms
             self._post(state_suffix(name), self.states[name], card["seq"] if card["ep"] == self._journal.ep else 0)
 
     def _unchanged(self, name: str, shown: State, health: Health) -> bool:
@@ -280,5 +290,5 @@ class Pipeline:
         if shown is State.DOWN and self._went_down:
             self._went_down(check, number)
         card = cards.state(self.config.identity.node, check, shown, health, because, number)
-        self.states[check.name], self._sinces[check.name] = card, health.since
+        self.states[check.name], self._sinces[check.name], self._told_ms[check.name] = card, health.since, now.mono_ms
         self._post(state_suffix(check.name), card, number[1])

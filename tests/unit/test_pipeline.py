@@ -57,3 +57,18 @@ def test_an_unreachable_check_names_the_fault_of_now() -> None:
         named.append((told[-1]["state"], told[-1]["because"]))
         assert pipeline.all_states()["epr"] == told[-1]
     assert named == [("up", None), ("unreachable", "carrier"), ("unreachable", "gateway")]
+
+
+def test_another_reason_of_a_state_that_stays_is_told_once_a_minute() -> None:
+    posted: list[tuple[str, Any, int]] = []
+    one = check("epr")
+    pipeline = Pipeline(config_of((one,)), Notebook(), lambda *card: posted.append(card), moment(-1))
+    for second in range(0, 200, 10):
+        said = "timeout" if second < 60 else "refused"
+        answer = {"check": "epr", "outcome": "fail", "failure": said, "detail": f"{second}"}
+        pipeline.take(one, Record("tcp", moment(second), answer), ())
+        pipeline.judge(SiteFacts(moment(second)))
+    told = [card for suffix, card, _ in posted if suffix == "state/epr" and card["state"] == "down"]
+    assert [card["reason"] for card in told] == ["timeout: 20", "refused: 80", "refused: 140"]
+    assert len({(card["seq"], card["since"]) for card in told}) == 1, "the number of its transition"
+    assert pipeline.all_states()["epr"] == told[-1]
