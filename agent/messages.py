@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from agent.clock import rfc3339
@@ -121,14 +120,16 @@ def encode(record: Record, node: str, ep: str, seq: int) -> str:
         "type": record.type,
     }
     fields = {k: flat(v) for k, v in record.fields.items() if v is not None and k not in head}
-    text = compact(head | fields)
-    return text if len(text) <= RECORD_LIMIT_BYTES else compact(head | cut_fields(fields))
+    text, room = compact(head | fields), TEXT_LIMIT
+    while not fits(text) and room:
+        room //= 2
+        text = compact(head | {k: v[:room] if isinstance(v, str) else v for k, v in fields.items()})
+    return text
 
 
-def cut_fields(fields: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Shorten the texts of an overlong record so far that the whole fits."""
-    room = RECORD_LIMIT_BYTES // 2 // max(len(fields), 1)
-    return {k: v[:room] if isinstance(v, str) else v for k, v in fields.items() if v is not None}
+def fits(text: str) -> bool:
+    """Tell whether the JSON text of a record is short enough; a letter takes up to four bytes."""
+    return len(text) <= RECORD_LIMIT_BYTES // 4 or len(text.encode()) <= RECORD_LIMIT_BYTES
 
 
 def flat(value: Any) -> Scalar:

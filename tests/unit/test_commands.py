@@ -45,6 +45,12 @@ def front(tmp_path: Path) -> Front:
         ("invalid", "report", {"exp": "2026-11-18T11:07:10"}),
         ("invalid", "report", {"exp": "tomorrow"}),
         ("invalid", "report", {"exp": "2026-11-18"}),
+        ("ok", "report", {"exp": "2026-11-18t11:07:10.123456789z"}),
+        ("invalid", "report", {"exp": "2026-11-18T11Z"}),
+        ("invalid", "report", {"exp": "2026-11-18T11:07Z"}),
+        ("invalid", "report", {"exp": "2026-11-18T110710Z"}),
+        ("invalid", "report", {"exp": "2026-W47-3T11:07:10Z"}),
+        ("invalid", "report", {"exp": "2026-11-18T12:07:10+01:00:00"}),
         ("invalid", "report", {"exp": "0001-01-01T00:00:00+23:59"}),
         ("invalid", "report", {"id": None}),
         ("invalid", "report", {"id": ""}),
@@ -115,6 +121,11 @@ def test_junk_is_invalid_and_its_id_comes_back_where_it_can(front: Front, payloa
     answer = front.send("report", payload)
     assert answer is not None
     assert (answer["code"], answer["id"], answer["ok"]) == ("invalid", known_id, False)
+
+
+def test_a_monstrous_number_is_named(front: Front) -> None:
+    answer = front.send("report", b'{"id": "a", "args": {"n": ' + b"9" * 5000 + b"}}")
+    assert answer and answer["result"]["reason"] == "the payload has a number of 5000 digits, at most 20 are read"
 
 
 def test_a_disabled_command_is_refused_and_without_any_nothing_is_subscribed_to(tmp_path: Path) -> None:

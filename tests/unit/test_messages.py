@@ -58,8 +58,15 @@ def test_what_is_not_known_is_left_out() -> None:
 @given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=3000), max_size=30))
 def test_any_record_fits_and_is_utf_8(fields: dict[str, str]) -> None:
     text = messages.encode(Record("event", TAKEN, fields), "node-1", "e", 1)
-    assert len(text.encode()) <= messages.RECORD_LIMIT_BYTES * 4
+    assert len(text.encode()) <= messages.RECORD_LIMIT_BYTES
     assert json.loads(text)["seq"] == 1
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "✖", "𝄞", '"', "\\"])
+def test_an_overlong_record_is_cut_in_its_texts(letter: str) -> None:
+    text = messages.encode(Record("event", TAKEN, {f"f{n}": letter * 900 for n in range(30)}), "node-1", "e", 1)
+    assert messages.RECORD_LIMIT_BYTES // 3 < len(text.encode()) <= messages.RECORD_LIMIT_BYTES
+    assert set(json.loads(text)["f29"]) == {letter}
 
 
 def test_a_late_record_says_so_and_nothing_else_changes() -> None:
