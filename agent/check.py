@@ -48,6 +48,8 @@ class CheckOptions:
     """The record fields of the type's own; each may be missing where a run did not come so far."""
     more_facts: ClassVar[Mapping[str, Mapping[str, Fact]]] = {}
     """The fields of further record types that a run may give, by type."""
+    alternatives: ClassVar[tuple[frozenset[str], ...]] = ()
+    """Sorts of options that exclude each other: who writes one sort wants no `defaults` of the others."""
     sample: ClassVar[Mapping[str, Scalar]] = {}
     """Fields of the type's own as one real run gave them, for the manual; a test holds them against `facts`."""
 

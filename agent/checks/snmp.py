@@ -27,6 +27,9 @@ PORTS_MOST = 500
 PROFILE_QUESTIONS = 6
 """What a usual profile asks in one poll; the budget of the device (5 a second) is the limit."""
 
+V2_KEYS = ("community",)
+V3_KEYS = ("user", "auth_key", "priv_key")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SnmpCheck(Check):
@@ -66,6 +69,7 @@ class SnmpCheck(Check):
         "health": "warning",
         "reason": "on battery, 22 min left",
     }
+    alternatives: ClassVar[tuple[frozenset[str], ...]] = (frozenset(V2_KEYS), frozenset(V3_KEYS))
     more_facts: ClassVar[Mapping[str, Mapping[str, Fact]]] = {"snmp_port": port_report.PORT_FACTS}
 
     target: str = option(Host(TARGET_WORDS), "Device to ask.", example="10.20.0.2")
@@ -122,11 +126,11 @@ class SnmpCheck(Check):
         if (version := self.version_used) != "3":
             if self.community is None:
                 found.append(("community", f"is required for version {version}"))
-            found += [(k, f"belongs to version 3, not {version}") for k in self._given("user", "auth_key", "priv_key")]
+            found += [(k, f"belongs to version 3, not {version}") for k in self._given(*V3_KEYS)]
         else:
             if not self.user:
                 found.append(("user", "is required for version 3; or give a community for version 2c"))
-            found += [(key, "belongs to version 2c, not 3") for key in self._given("community")]
+            found += [(key, "belongs to version 2c, not 3") for key in self._given(*V2_KEYS)]
             if self.priv_key is not None and self.auth_key is None:
                 found.append(("priv_key", "needs an auth_key: SNMPv3 encrypts only what it signs"))
         if len(set(self.watch_ports)) < len(self.watch_ports):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from agent.check import CheckOptions
+from agent.check import CheckOptions, Traffic
 from agent.config.sections import File, Mqtt
-from agent.options import ID_PATTERN, did_you_mean, duration, is_address, shown
+from agent.options import ID_PATTERN, did_you_mean, duration, is_address, options_of, shown
 from agent.policy import Policy, forbidden_address, forbidden_port, is_loopback
 
 Problems = Iterator[tuple[str, str]]
@@ -56,23 +56,34 @@ def _mqtt(mqtt: Mqtt, policy: Policy) -> Problems:
         yield "mqtt.password", "a password needs a username"
     if is_address(mqtt.host) and (reason := forbidden_address(Policy(deny=policy.deny), mqtt.host)):
         yield "mqtt.url", reason
+    if reason := forbidden_port("tcp", mqtt.port):
+        yield "mqtt.url", reason
 
 
-def check_problems(check: CheckOptions, policy: Policy) -> Problems:
-    """Hold the rules of one check: floor of the interval, consent, classes, and what may be asked."""
+def check_problems(check: CheckOptions, policy: Policy, wrong: Collection[str] = ()) -> Problems:
+    """Hold the rules of one check: floor of the interval, consent, classes, and what may be asked.
+
+    `wrong` are the options that could not be read; a rule that would need them is passed over.
+    """
     if check.name in RESERVED_IDS:
         yield "name", "the id `fleet` is reserved"
+    yield from class_problems(check)
+    if check.type in CONSENT_TYPES and not check.consent:
+        yield "consent", f"type {check.type} needs the owner's consent; write its reference as consent: REF"
+    yield from _medical(check)
+    if not any(o.required and o.key in wrong for o in options_of(type(check)) if o.key != "name"):
+        yield from forbidden(check, policy)
+    problems = getattr(check, "problems", None)
+    if problems is not None and {o.key for o in options_of(CheckOptions)}.issuperset(wrong):
+        yield from problems()
+
+
+def class_problems(check: CheckOptions) -> Problems:
+    """Hold the rules that hold in `defaults` too: what the type decides."""
     if check.interval_s < check.least_interval_s:
         least = duration(check.least_interval_s)
         yield "interval", f"type {check.type} is asked every {least} at most, not every {duration(check.interval_s)}"
-    if check.type in CONSENT_TYPES and not check.consent:
-        yield "consent", f"type {check.type} needs the owner's consent; write its reference as consent: REF"
     yield from _degraded(check)
-    yield from _medical(check)
-    yield from forbidden(check, policy)
-    problems = getattr(check, "problems", None)
-    if problems is not None:
-        yield from problems()
 
 
 def _degraded(check: CheckOptions) -> Problems:
@@ -94,26 +105,36 @@ def _medical(check: CheckOptions) -> Problems:
         yield "interval", "a medical device may be asked once a minute at most"
 
 
-def medical_problems(checks: Iterable[CheckOptions]) -> Problems:
+def medical_problems(checks: Iterable[CheckOptions]) -> Iterator[tuple[str, str, str]]:
     """Hold the rule that looks at all checks: a medical device is asked by one check and no other, whatever its class.
 
-    Only what is written alike is found; a name and its address are not.
+    Gives (name of the check, key, reason). Only what is written alike is found; a name and its address are not.
     """
     enabled = [check for check in checks if check.enabled]
     owners = {t.destination: check for check in enabled if check.device_class == "medical" for t in check.sends()}
     for check in enabled:
-        for destination in {t.destination for t in (*check.sends(), *check.reaches())}:
+        for destination, key in {(t.destination, key) for t, key in _asked(check)}:
             if destination in owners and owners[destination] is not check:
                 owner = owners[destination].name
-                yield "checks", f"{check.name} asks {destination}, the medical device of {owner}: only one check may"
+                yield (
+                    check.name,
+                    key,
+                    f"{check.name} asks {destination}, the medical device of {owner}: only one check may",
+                )
 
 
 def forbidden(check: CheckOptions, policy: Policy) -> Problems:
     """Name the addresses and ports that a check must not ask."""
-    for traffic in (*check.sends(), *check.reaches()):
-        key = next((k for k in ("target", "server", "url") if hasattr(check, k)), "")
+    for traffic, key in _asked(check):
         address, protocol = traffic.destination, traffic.protocol
         if is_address(address) and (reason := forbidden_address(policy, address, protocol)):
             yield key, reason
         if reason := forbidden_port(traffic.protocol, traffic.port, check.type):
             yield "port" if hasattr(check, "port") else key, reason
+
+
+def _asked(check: CheckOptions) -> Iterator[tuple[Traffic, str]]:
+    """Give all that a check asks or lets ask, each with the key that says so."""
+    key = next((k for k in ("target", "server", "url") if hasattr(check, k)), "")
+    yield from ((traffic, "proxy" if getattr(check, "proxy", "") else key) for traffic in check.sends())
+    yield from ((traffic, key) for traffic in check.reaches())

@@ -25,9 +25,10 @@ NAME_LENGTH = 40
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A check made by a short form: where it was written, and the map that it stands for."""
+    """A check made by a short form: where it was written, its name, and the map that it stands for."""
 
     path: str
+    name: str
     node: Node
 
 
@@ -56,7 +57,7 @@ def made_checks(file: File, places: dict[str, Node], around: Surroundings, types
 
 
 def _made(path: str, like: Node, **words: str) -> Made:
-    return Made(path, mapping([(key, scalar(value, like)) for key, value in words.items()], like))
+    return Made(path, words["name"], mapping([(key, scalar(value, like)) for key, value in words.items()], like))
 
 
 def _anchors(file: File, places: dict[str, Node]) -> Iterator[Made]:

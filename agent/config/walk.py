@@ -7,7 +7,7 @@ It never stops at the first error: every problem is kept with its place, and wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import yaml
@@ -140,8 +140,13 @@ class Walker:
         values = self.options(options_of(of), node, path)
         return WRONG if values is WRONG or any(v is WRONG for v in values.values()) else of(**values)
 
-    def options(self, options: tuple[Option, ...], node: Node, path: str, partial: bool = False) -> Any:
-        """Read a map's keys by their options into {field: value}; `partial` asks for no required ones."""
+    def options(
+        self, options: tuple[Option, ...], node: Node, path: str, partial: bool = False, others: Collection[str] = ()
+    ) -> Any:
+        """Read a map's keys by their options into {field: value}.
+
+        `partial` asks for no required ones; `others` are known too, but read elsewhere.
+        """
         self.places[path] = node
         if not isinstance(node, yaml.MappingNode):
             return self.problem(path, f"expected a map of options, not {form(node)}", node)
@@ -150,8 +155,9 @@ class Walker:
         for key, key_node, item in self.pairs(node, path):
             if key in known:
                 values[known[key].field] = self.value(known[key].kind, item, joined(path, key))
-            else:
-                self.problem(joined(path, named(key)), f"unknown key{did_you_mean(key, list(known))}", key_node)
+            elif key not in others:
+                hint = did_you_mean(key, [*known, *others])
+                self.problem(joined(path, named(key)), f"unknown key{hint}", key_node)
         for o in options:
             if o.required and o.field not in values and not partial:
                 values[o.field] = self.problem(joined(path, o.key), f"is missing: {o.kind.words()}", node)

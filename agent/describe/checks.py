@@ -14,7 +14,7 @@ from agent import checks, messages
 from agent.check import CheckOptions, Traffic
 from agent.checks import Check
 from agent.clock import ClockQuality, Instant
-from agent.config.load import completed
+from agent.config.reading import completed
 from agent.describe.config import option_table
 from agent.describe.words import MADE_BY
 from agent.model import Failure, Record, outcome_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent import checks
 from agent.check import CheckOptions
-from agent.config.load import RESERVED_TYPES
+from agent.config.reading import RESERVED_TYPES
 from agent.config.rules import CONSENT_TYPES
 from agent.config.sections import File
 from agent.config.show import plain

@@ -62,6 +62,24 @@ def test_a_written_check_takes_the_place_of_the_made_one(tmp_path: Path) -> None
     assert by_name(found)["gateway"].asked == "192.0.2.1"
 
 
+def test_a_device_that_is_replaced_needs_no_user(tmp_path: Path) -> None:
+    text = "standard: false\ndevices: {ups: 10.20.0.5}\nchecks: [{name: ups, type: icmp, target: 10.20.0.5}]\n"
+    assert [check.type for check in config(tmp_path, HEAD + BROKER + text).checks] == ["icmp"]
+
+
+def test_an_old_device_with_a_community_lives_beside_defaults_for_version_3(tmp_path: Path) -> None:
+    text = """
+standard: false
+defaults: {snmp: {user: probe, auth_key: {env: A}, priv_key: {env: P}, interval: 1m}}
+devices: {core-switch: 10.20.0.2}
+checks: [{name: old, type: snmp, target: 10.20.0.9, community: {env: C}}]
+"""
+    found: Any = by_name(config(tmp_path, HEAD + BROKER + text))
+    assert (found["core-switch"].version_used, found["core-switch"].user) == ("3", "probe")
+    assert (found["old"].version_used, found["old"].user, found["old"].auth_key) == ("2c", "", None)
+    assert found["old"].interval_s == 60.0
+
+
 def test_anchors_services_and_devices_become_checks(tmp_path: Path) -> None:
     text = """
 standard: false
