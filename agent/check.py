@@ -10,7 +10,7 @@ from agent.model import Fact, Layer, Scalar
 from agent.options import Choice, Duration, Flag, MapOf, Number, Text, ident, option
 
 CLASSES = ("infrastructure", "server", "printer", "ups", "medical")
-NAME = ident("a check name (a-z 0-9 and -, at most 40 characters, beginning and ending with a letter or digit)")
+NAME = ident("a check name")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ PLAIN_TAGS = {
 }
 LINE_BREAK = "\r\n|[\n\r\x85\u2028\u2029]"  # what YAML 1.1 counts as the end of a line
 DEEPEST = 30
-NULL_WORDS = ("", "null", "~")
+NULL_WORDS = ("", "null", "Null", "NULL", "~")
 Node = yaml.Node
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -59,8 +59,14 @@ def read(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise Unreadable(Problem(line, 1, "", "is not UTF-8 text; save it as UTF-8")) from None
+        line, column = place_in(error.object[: error.start].decode())
+        raise Unreadable(Problem(line, column, "", "is not UTF-8 text; save it as UTF-8")) from None
+
+
+def place_in(before: str) -> tuple[int, int]:
+    """Give line and column, from 1, of what follows a text."""
+    lines = re.split(LINE_BREAK, before)
+    return len(lines), len(lines[-1]) + 1
 
 
 def parse(text: str) -> yaml.MappingNode:
@@ -73,8 +79,9 @@ def parse(text: str) -> yaml.MappingNode:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise Unreadable(Problem(line, column, "", f"not YAML: {yaml_reason(error, text, line)}")) from None
     except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
-        raise Unreadable(Problem(line, 1, "", "has a character that YAML forbids")) from None
+        forbidden = yaml.reader.Reader.NON_PRINTABLE.search(text)  # libyaml tells a place in bytes
+        line, column = place_in(text[: forbidden.start() if forbidden else error.position])
+        raise Unreadable(Problem(line, column, "", "has a character that YAML forbids; remove it")) from None
     if not isinstance(node, yaml.MappingNode):
         raise Unreadable(Problem(1, 1, "", "expected a map of options; begin with `version: 1`"))
     return node
@@ -86,8 +93,9 @@ def refuse_depth(text: str) -> None:
     for event in yaml.parse(text, Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise Unreadable(Problem(line, 1, "", "is nested too deeply for a config"))
+            mark = event.start_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            raise Unreadable(Problem(line, column, "", "is nested too deeply for a config"))
 
 
 def yaml_reason(error: yaml.MarkedYAMLError, text: str, line: int) -> str:

@@ -6,7 +6,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SOURCES = ("credential", "file", "env")
+SOURCES = {
+    "credential": "the name of a credential (a file in $CREDENTIALS_DIRECTORY)",
+    "file": "the path of a file",
+    "env": "the name of an environment variable",
+}
 LONGEST_BYTES = 4096
 
 
@@ -25,7 +29,7 @@ class SecretSource:
             found = os.environ.get(self.name)
             if found is None:
                 raise ValueError(f"environment variable {self.name} is not set")
-            return self._filled(found)
+            return self._filled(found.rstrip("\r\n"))
         return self._filled(self._from_file())
 
     def _filled(self, found: str) -> str:
@@ -39,11 +43,13 @@ class SecretSource:
         path = self._path()
         try:
             with path.open("rb") as file:
-                text = file.read(LONGEST_BYTES).decode()
+                text = file.read(LONGEST_BYTES + 1).decode()
         except OSError as error:
             raise ValueError(f"secret file {path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ValueError(f"secret file {path} is not UTF-8 text") from None
+        if len(text.encode()) > LONGEST_BYTES:
+            raise ValueError(f"secret file {path} is longer than {LONGEST_BYTES} bytes; no secret is")
         return text.rstrip("\r\n")
 
     @property

@@ -48,7 +48,7 @@ class Identity:
     )
     title: str = option(Text(longest=120), "Name of the site as shown to people.", default="", example="Main Hospital")
     tags: tuple[tuple[str, str], ...] = option(
-        MapOf(ident("a tag id"), ident("a tag value (an id)")),
+        MapOf(ident("a tag"), ident("a tag's value")),
         "What sites share, so that the centre can join look-alike faults.",
         default=(),
         example="{carrier: psba, pop: cardiff}",
@@ -188,6 +188,6 @@ class File:
         example="{snmp: {user: probe, auth_key: {credential: snmp-auth}}, icmp: {interval: 10s}}",
     )
     checks: Any = option(Raw(), "A check = one question asked again and again.", default=None)
-    status: Status = option(Section(Status), "The local page.", default=Status)
+    status: Status = option(Section(Status, off=True), "The local page.", default=Status)
     commands: Commands = option(Section(Commands), "What the centre may ask for.", default=Commands)
-    traps: Traps = option(Section(Traps), "SNMP notifications.", default=Traps)
+    traps: Traps = option(Section(Traps, off=True), "SNMP notifications.", default=Traps)

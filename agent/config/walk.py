@@ -75,7 +75,7 @@ class Walker:
         if isinstance(kind, MapOf):
             return self._map(kind, node, path)
         if isinstance(kind, Section):
-            return self.section(kind.of, node, path)
+            return kind.of() if kind.off and is_null(node) else self.section(kind.of, node, path)
         return self._secret(node, path) if isinstance(kind, Secret) else self._scalar(kind, node, path)
 
     def _scalar(self, kind: Kind, node: Node, path: str) -> Any:
@@ -111,13 +111,16 @@ class Walker:
 
     def _secret(self, node: Node, path: str) -> Any:
         if isinstance(node, yaml.ScalarNode) and not is_null(node):
-            return SecretSource("literal", node.value)
+            return (
+                SecretSource("literal", node.value) if node.value else self.problem(path, "the secret is empty", node)
+            )
         pairs = list(self.pairs(node, path)) if isinstance(node, yaml.MappingNode) else []
         if len(pairs) != 1 or pairs[0][0] not in SOURCES or not isinstance(pairs[0][2], yaml.ScalarNode):
             return self.problem(path, f"expected {Secret.expects}", node)
         source, _, name = pairs[0]
-        if not name.value or (source == "credential" and "/" in name.value):
-            return self.problem(f"{path}.{source}", "expected a name", name)
+        named = bool(name.value) and name.value.isprintable() and not is_null(name)
+        if not named or (source == "credential" and not is_file_name(name.value)):
+            return self.problem(f"{path}.{source}", f"expected {SOURCES[source]}", name)
         return SecretSource(source, name.value)
 
     def pairs(self, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, Node, Node]]:
@@ -162,6 +165,11 @@ class Walker:
             if o.required and o.field not in values and not partial:
                 values[o.field] = self.problem(joined(path, o.key), f"is missing: {o.kind.words()}", node)
         return values
+
+
+def is_file_name(text: str) -> bool:
+    """Tell whether a text names a file in a folder, and nothing outside it."""
+    return "/" not in text and text not in (".", "..")
 
 
 def joined(path: str, key: str) -> str:

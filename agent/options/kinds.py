@@ -102,12 +102,12 @@ class Text(Kind):
         return self.name
 
 
-ID_WORDS = "an id (a-z 0-9 and -, at most 40 characters, beginning and ending with a letter or digit)"
+ID_RULE = "a-z 0-9 and -, at most 40 characters, beginning and ending with a letter or digit"
 
 
-def ident(name: str = ID_WORDS) -> Text:
+def ident(name: str = "an id") -> Text:
     """Make the kind of org, site, node, tags, groups and check names."""
-    return Text(ID_PATTERN, name, 40)
+    return Text(ID_PATTERN, f"{name} ({ID_RULE})", 40)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from agent.options.words import shown
 
 AUTHORITY = r"(\[[^\[\]@]*\]|[^\[\]:@]*)(:[0-9]*)?"  # RFC 3986 3.2, without user and password
 WITH_PATH = ("http", "https")
+WITHOUT_DEFAULT_PORT = ("tcp",)
 ZONE_PATTERN = r"[A-Za-z0-9_.-]{1,15}"  # an interface name has 15 characters at most, netdevice(7)
 HOST_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 NO_NAME = r"[0-9.-]+|(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?"
@@ -35,7 +36,7 @@ class Host(Kind):
         return text
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1, "maxLength": 254}
+        return {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 254}  # read as written: `on`, 1e3
 
     def words(self) -> str:
         return "a host name or an IP address" + "".join(f", or the word {w}" for w in self.words_allowed)
@@ -51,11 +52,18 @@ class Url(Kind):
         if not self._fits(text):
             if "@" in text:  # never shown: what stands before it may be a secret
                 raise ValueError("a user or password has no place in a URL; use the keys for it")
-            raise ValueError(f"expected {self.words()}, not {shown(text, quoted)}")
+            raise ValueError(f"expected {self._missed(text)}, not {shown(text, quoted)}")
         parts = urlsplit(text)
+        if parts.scheme in WITHOUT_DEFAULT_PORT and parts.port is None:
+            raise ValueError(f"{parts.scheme}:// needs a port after the host, such as {parts.scheme}://192.0.2.1:443")
         if parts.scheme not in WITH_PATH and (parts.path not in ("", "/") or parts.query or parts.fragment):
             raise ValueError(f"{parts.scheme}:// names a host and a port; nothing may follow them")
         return text
+
+    def _missed(self, text: str) -> str:
+        scheme = text.partition("://")[0].lower()
+        known = scheme in self.schemes and "://" in text
+        return f"a host, and a port from 1 to 65535 if one is needed, after {scheme}://" if known else self.words()
 
     def _fits(self, text: str) -> bool:
         try:
@@ -70,7 +78,8 @@ class Url(Kind):
         )
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^({'|'.join(self.schemes)})://"}
+        letters = ("".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in s) for s in self.schemes)
+        return {"type": "string", "pattern": f"^({'|'.join(letters)})://"}
 
     def words(self) -> str:
         return "a URL that begins with " + " or ".join(f"{s}://" for s in self.schemes)

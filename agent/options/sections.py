@@ -65,12 +65,14 @@ class MapOf(Kind):
 
 @dataclass(frozen=True)
 class Section(Kind):
-    """A map with the options of a dataclass as its keys."""
+    """A map with the options of a dataclass as its keys; with `off`, null stands for none of them."""
 
     of: type = object
+    off: bool = False
 
     def schema(self) -> dict[str, Any]:
-        return section_schema(self.of)
+        one = section_schema(self.of)
+        return {"anyOf": [one, {"type": "null"}]} if self.off else one
 
     def words(self) -> str:
         return "a map of options"

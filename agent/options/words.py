@@ -21,8 +21,9 @@ def shown(text: str, quoted: bool = False) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Offer the nearest known word, as `; did you mean "interval"?`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    words = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
+    return f'; did you mean "{words[near[0]]}"?' if near else ""
 
 
 def duration(seconds: float) -> str:

@@ -234,6 +234,41 @@ def test_an_empty_secret_is_a_mistake(tmp_path: Path, monkeypatch: pytest.Monkey
         found["a"].priv_key.reveal()  # type: ignore[attr-defined]
 
 
+def test_a_secret_is_the_line_without_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "canary-env\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "snmp-priv").write_text("x" * 4097)
+    found = by_name(config(tmp_path, SECRETS))
+    assert found["a"].auth_key.reveal() == "canary-env"  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"secret file .*/snmp-priv is longer than 4096 bytes"):
+        found["a"].priv_key.reveal()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("off", ["status: null\ntraps: ~\n", "status: {listen: null}\ntraps: {listen: NULL}\n"])
+def test_null_switches_the_local_page_off(tmp_path: Path, off: str) -> None:
+    found = config(tmp_path, HEAD + BROKER + off)
+    assert (found.status.listen, found.traps.listen) == (None, None)
+    jsonschema.validate(yaml.safe_load(HEAD + BROKER + off), config_schema())
+
+
+ODD = """
+standard: false
+services: [HTTPS://epr.example.org/, "tcp://[2001:db8::1]:104"]
+anchors: {internet: true, 1: [no, on.example.org]}
+checks:
+  - {name: 1, type: icmp, target: true, group: 2, responsibility_agreement: 7, consent: false}
+  - {name: b, type: dns, server: 192.0.2.1, query: a, expect: [1, true]}
+  - {name: c, type: mqtt, url: MQTTS://c.example.org}
+"""
+
+
+def test_the_schema_takes_what_the_loader_takes(tmp_path: Path) -> None:
+    """An editor reads some words as numbers or flags that the loader reads as they are written."""
+    assert config(tmp_path, HEAD + BROKER + ODD)
+    plain = json.loads(json.dumps(yaml.safe_load(HEAD + BROKER + ODD)))  # keys of JSON are words
+    jsonschema.validate(plain, config_schema())
+
+
 def test_what_is_shown_is_a_config_that_means_the_same(tmp_path: Path) -> None:
     text = HEAD + BROKER + 'anchors: {dc-a: [198.51.100.10]}\nservices: ["https://epr.example.org/"]\n'
     first = config(tmp_path, text)

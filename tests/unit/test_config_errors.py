@@ -47,6 +47,21 @@ def test_a_file_that_is_no_config_at_all(tmp_path: Path, content: bytes, reason:
         load(path, TYPES, NOWHERE)
 
 
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"version: 1\n# caf\xe9\n", "2:6: is not UTF-8"),
+        (b"\xef\xbb\xbfversion: \xff\n", "1:10: is not UTF-8"),
+        ("version: 1\r\n# é\r\na: é\x01\r\n".encode(), "3:5: has a character that YAML forbids"),
+        (b"\xef\xbb\xbfversoin: 1\r\n", "1:1: versoin: unknown key"),
+    ],
+)
+def test_the_place_is_that_of_the_character(tmp_path: Path, content: bytes, place: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    assert any(error.startswith(place) for error in errors(path))
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert errors(tmp_path / "none.yaml") == ["cannot be read: No such file or directory"]
 
