@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from agent import __version__
+from agent.options import did_you_mean, shown
 
 DEFAULT_CONFIG = Path("/etc/siteprobe/siteprobe.yaml")
 COMMANDS = {
@@ -26,6 +27,8 @@ COMMANDS = {
     "snmp": "Ask one device over SNMP without a config, and explain.",
     "demo": "A broker, an agent and a live table in one command, without root.",
 }
+NOT_BUILT = ("init", "doctor", "tail", "export", "collect")
+"""Words of the contract for later; each is refused as such, not as a typing error."""
 
 
 class Lazy(click.Group):
@@ -37,8 +40,11 @@ class Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load the module of a command."""
+        if cmd_name in NOT_BUILT:
+            ctx.fail(f"the command {cmd_name} is not built yet; there are {', '.join(COMMANDS)}")
         if cmd_name not in COMMANDS:
-            return None
+            hint = did_you_mean(cmd_name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+            ctx.fail(f"no command is named {shown(cmd_name)}{hint}")
         command: click.Command = importlib.import_module(f"agent.cli.{cmd_name}").command
         command.short_help = COMMANDS[cmd_name]
         return command
@@ -46,13 +52,14 @@ class Lazy(click.Group):
 
 @click.group(cls=Lazy, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", "config_file", type=click.Path(readable=False, path_type=Path), help="The config file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON (of `status`).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.option("--watch", is_flag=True, help="Of `status`: show anew each second until Ctrl-C.")
 @click.version_option(__version__, prog_name="siteprobe")
 @click.pass_context
-def siteprobe(ctx: click.Context, config_file: Path | None, as_json: bool) -> None:
+def siteprobe(ctx: click.Context, config_file: Path | None, as_json: bool, watch: bool) -> None:
     """Network probe of a hospital site: measures, says where the fault lies, keeps and publishes results.
 
-    Without a command: `status`.
+    Without a command: `status`. Options that stand before a command hold for it.
     """
     ctx.obj = config_file
     if os.environ.get("NO_COLOR"):  # https://no-color.org; rich obeys it by itself
@@ -60,4 +67,5 @@ def siteprobe(ctx: click.Context, config_file: Path | None, as_json: bool) -> No
     if ctx.invoked_subcommand is None:
         status = siteprobe.get_command(ctx, "status")
         assert status is not None
-        ctx.invoke(status, config_file=config_file or DEFAULT_CONFIG)  # `invoke` calls no option callbacks
+        # `invoke` calls no option callbacks
+        ctx.invoke(status, config_file=config_file or DEFAULT_CONFIG, as_json=as_json, watch=watch)

@@ -27,7 +27,7 @@ class IdType(click.ParamType):
 ID = IdType()
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def command() -> None:
     """Print the access rights that a broker must give."""
 

@@ -123,4 +123,5 @@ def _verdict_json(finding: Finding | None) -> dict[str, Any]:
     if finding is None:
         return {}
     shown = ("verdict", "domain", "layer", "confidence", "summary", "next", "cause", "impacted", "working", "blind")
-    return {"verdict": {name: getattr(finding, name) for name in (*shown, "evidence", "contradicting", "also")}}
+    told = {name: getattr(finding, name) for name in (*shown, "evidence", "contradicting", "also")}
+    return {"verdict": {"fault_domain": finding.domain, **told}}  # the word of the published verdict, and ours

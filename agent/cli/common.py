@@ -62,7 +62,12 @@ def _chosen(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
 
 def json_option(function: F) -> F:
     """Add --json to a command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+    return click.option("--json", "as_json", is_flag=True, callback=either, help="Print JSON for programs.")(function)
+
+
+def either(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Take a flag from before the command too."""
+    return value or bool(ctx.find_root().params.get(param.name or ""))
 
 
 def read_or_exit(path: Path, code: int = 2) -> Config:

@@ -10,7 +10,7 @@ from agent.cli.common import complain, config_option, json_option, leave, read_o
 from agent.config import ConfigError, warnings
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def command() -> None:
     """Check, show or describe the config."""
 
@@ -56,9 +56,9 @@ def show(config_file: Path, as_json: bool) -> None:
 
 
 @command.command("schema")
-@click.option("--json", "as_json", is_flag=True, help="It is JSON anyway; here for symmetry.")
+@json_option
 def schema(as_json: bool) -> None:
-    """Print the JSON Schema of the config, for editors."""
+    """Print the JSON Schema of the config, for editors; it is JSON anyway."""
     from agent.describe import config_schema
 
     say_json(config_schema())

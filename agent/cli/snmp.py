@@ -46,7 +46,7 @@ class Secret(click.ParamType):
         return SecretSource(source, name)
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def command() -> None:
     """Ask devices over SNMP by hand, reading only."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import complain, config_option, json_option, leave, say, say_json
+from agent.cli.common import complain, config_option, either, json_option, leave, say, say_json
 from agent.config import ConfigError, directory_of
 from agent.verdict import HEALTHY
 from agent.web.socket import ask_status
@@ -25,7 +25,7 @@ NOT_RUNNING = 3
 @click.command()
 @config_option
 @json_option
-@click.option("--watch", is_flag=True, help="Show anew each second until Ctrl-C.")
+@click.option("--watch", is_flag=True, callback=either, help="Show anew each second until Ctrl-C.")
 def command(config_file: Path, as_json: bool, watch: bool) -> None:
     """Ask the running agent: 0 healthy, 1 not, 3 agent not running."""
     if watch and as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -102,7 +103,9 @@ def test_what_is_interrupted_is_never_a_degraded_target(tmp_path: Path) -> None:
     assert (check.returncode, said) == (3, "interrupted: nothing was concluded\n")
 
 
-@pytest.mark.parametrize("words", ["run --bogus", "config bogus", "bogus", "manifest x", "acl mosquitto"])
+@pytest.mark.parametrize(
+    "words", ["run --bogus", "config bogus", "bogus", "manifest x", "acl mosquitto", "config", "acl", "snmp", "doctor"]
+)
 def test_wrong_usage_of_the_others(words: str) -> None:
     assert CliRunner().invoke(siteprobe, words.split()).exit_code == 2
 
@@ -128,3 +131,31 @@ def test_run_once_says_why_nothing_was_delivered(tmp_path: Path, monkeypatch: py
     done = CliRunner().invoke(siteprobe, ["run", "--once", "-c", str(path)])
     assert done.exit_code == 1
     assert "(mqtt.password: secret file /nope cannot be read: No such file or directory) and wait in" in done.output
+
+
+@pytest.mark.parametrize("words", ["--json", "--json status", "status --json"])
+def test_json_is_json_wherever_it_stands(file: Path, answers: None, words: str) -> None:
+    done = CliRunner().invoke(siteprobe, ["-c", str(file), *words.split()])
+    assert (done.exit_code, json.loads(done.output)["clock"]) == (0, "synced")
+
+
+@pytest.mark.parametrize("words", ["config check", "config show", "config schema", "manifest"])
+def test_json_before_a_reading_command_holds_for_it(file: Path, words: str) -> None:
+    done = CliRunner().invoke(siteprobe, ["--json", "-c", str(file), *words.split()])
+    assert done.exit_code == 0 and json.loads(done.stdout)
+
+
+def test_watch_is_for_status_with_and_without_its_name(file: Path) -> None:
+    for words in (["--watch", "--json"], ["--watch", "--json", "status"]):
+        assert "--watch draws for people" in CliRunner().invoke(siteprobe, ["-c", str(file), *words]).output
+
+
+def test_a_word_for_later_is_no_typing_error() -> None:
+    assert "collect is not built yet" in CliRunner().invoke(siteprobe, ["collect"]).output
+    assert 'did you mean "status"?' in CliRunner().invoke(siteprobe, ["statsu"]).output
+
+
+def test_the_verdict_of_check_has_the_words_of_the_published_one(file: Path) -> None:
+    file.write_text(file.read_text().replace("type: link, interface: lo", "type: link, interface: nope0"))
+    verdict = json.loads(CliRunner().invoke(siteprobe, ["check", "--json", "-c", str(file)]).stdout)["verdict"]
+    assert (verdict["verdict"], verdict["fault_domain"]) == ("local_link_down", "probe")

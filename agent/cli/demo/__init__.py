@@ -17,7 +17,7 @@ from types import FrameType
 
 import click
 
-from agent.cli.common import complain, drop_output, leave
+from agent.cli.common import complain, drop_output, either, leave
 from agent.cli.demo.parts import Services, child, config_text, free_port, start_broker
 from agent.cli.demo.table import Board
 from agent.options import Duration
@@ -43,7 +43,9 @@ class Span(click.ParamType):
 
 @click.command()
 @click.option("--duration", type=Span(), help="End by itself after this long, such as 20s; default: Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print each message received as one line of JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, callback=either, help="Print each message received as one line of JSON."
+)
 def command(duration: float | None, as_json: bool) -> None:
     """Show siteprobe at work on this machine: a broker, an agent, and what arrives as a live table."""
     received: queue.Queue[Message] = queue.Queue()
