@@ -40,7 +40,7 @@ def on_tick(at: float) -> float:
 
 
 class Budget:
-    """One rate with its burst; `rate` 0 lifts it.
+    """One rate with its burst; 0 is no limit, for either: without one of the burst all may leave at once.
 
     Who waits for it holds its `turn`, so that all are served in the order in which they came.
     """
@@ -48,7 +48,7 @@ class Budget:
     def __init__(self, rate: float, burst: float) -> None:
         """Start with the whole burst unspent."""
         self._rate = rate
-        self._burst_s = (max(burst, 1.0) - 1.0) / rate if rate else 0.0
+        self._burst_s = (max(burst, 1.0) - 1.0) / rate if rate and burst else math.inf
         self._empty_at = self._left_at = -math.inf
         self.turn = asyncio.Lock()
 

@@ -22,13 +22,20 @@ def warnings(config: Config) -> list[Problem]:
     """List all warnings of a config, with the place where each is about something written."""
     found = [*_blind(config), *_afford(config), *_secrets(config), *_weak(config), *_delivery(config)]
     found += [*_traps(config), *_not_built(config)]
-    return [_placed(config, path, reason) for path, reason in found]
+    placed = [_placed(config, path, reason) for path, reason in found]
+    # What stands in `defaults` is told once, not for each check that takes it.
+    return list({(problem.line, problem.column, problem.reason): problem for problem in reversed(placed)}.values())[
+        ::-1
+    ]
 
 
 def _placed(config: Config, path: str, reason: str) -> Problem:
-    node = config.places.get(path) or config.places.get(path.rpartition(".")[0])
-    line, column = (node.start_mark.line + 1, node.start_mark.column + 1) if node and path else (0, 0)
-    return Problem(line, column, path, f"warning: {reason}")
+    """Give the place where a path was written, or the nearest part of it; the begin of the file where nothing was."""
+    written = path
+    while written and written not in config.places:
+        written = written[: max(written.rfind("."), written.rfind("["), 0)]
+    mark = config.places[written].start_mark
+    return Problem(mark.line + 1, mark.column + 1, path, f"warning: {reason}")
 
 
 def _blind(config: Config) -> Warnings:
@@ -69,14 +76,15 @@ def _afford(config: Config) -> Warnings:
 
 
 def _secrets(config: Config) -> Warnings:
-    holders = [("mqtt", config.mqtt), *((f"check {check.name}", check) for check in config.checks)]
+    holders = [("mqtt", config.mqtt), *((config.paths[check.name], check) for check in config.checks)]
     for path, holder in holders:
         for o in options_of(type(holder)):
             secret = getattr(holder, o.field)
             if isinstance(secret, SecretSource) and secret.source == "literal":
-                where = f"{path}.{o.key}" if path == "mqtt" else ""
-                name = "" if where else f"{path}, {o.key}: "
-                yield where, f"{name}a secret stands in the file itself; use {{credential: NAME}} or {{file: PATH}}"
+                yield (
+                    f"{path}.{o.key}",
+                    "a secret stands in the file itself; use {credential: NAME}, {file: PATH} or {env: NAME}",
+                )
 
 
 def _weak(config: Config) -> Warnings:
@@ -88,7 +96,8 @@ def _weak(config: Config) -> Warnings:
                 users[weakness].append(check.name)
     for weakness, names in users.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        yield "", f"snmp check {', '.join(names[:3])}{more}: {weakness}; use it only where the device has no better"
+        reason = f"snmp check {', '.join(names[:3])}{more}: {weakness}; use it only where the device has no better"
+        yield config.paths[names[0]], reason
 
 
 def _weaknesses(check: Any) -> Iterator[str]:

@@ -51,7 +51,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The config in force. `places` tells where a path was written, for warnings."""
+    """The config in force. `paths` tells the path of each check by name, `places` where a path was written."""
 
     file: str
     digest: str
@@ -65,6 +65,7 @@ class Config:
     commands: Commands
     traps: Traps
     places: Mapping[str, Node]
+    paths: Mapping[str, str]
 
     @property
     def active(self) -> tuple[CheckOptions, ...]:
@@ -121,7 +122,15 @@ class _Reader:
             for name in ("clock", "mqtt", "buffer", "safety", "status", "commands", "traps")
         }
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Config(file=self.file, digest=digest, identity=identity, checks=checks, places=self.walk.places, **kept)
+        return Config(
+            file=self.file,
+            digest=digest,
+            identity=identity,
+            checks=checks,
+            places=self.walk.places,
+            paths=reader.paths,
+            **kept,
+        )
 
     def _readable_part(self, values: dict[str, Any]) -> File:
         """Fill what could not be read with stand-ins, so that the checks can still be judged."""

@@ -44,7 +44,8 @@ class CheckReader:
         self.names: set[str] = set()
         """Names of all written checks, also of those that are wrong in something."""
         self._said: set[Problem] = set()
-        self._paths: dict[str, str] = {}
+        self.paths: dict[str, str] = {}
+        """Where each good check was written, by name."""
         self._defaults = self._read_defaults(defaults)
 
     def _read_defaults(self, node: Node | None) -> dict[str, yaml.MappingNode]:
@@ -113,7 +114,7 @@ class CheckReader:
     def judge_together(self, checks: Iterable[CheckOptions]) -> None:
         """Hold the rules that look at all checks."""
         for name, key, reason in medical_problems(checks):
-            self.walk.problem(joined(self._paths[name], key), reason)
+            self.walk.problem(joined(self.paths[name], key), reason)
 
     def _check(self, node: Node, path: str) -> CheckOptions | None:
         if not isinstance(node, yaml.MappingNode):
@@ -145,7 +146,7 @@ class CheckReader:
         self._say(path, check_problems(check, self.policy, wrong))
         if found:
             return None
-        self._paths[check.name] = path
+        self.paths[check.name] = path
         return check
 
     def _stood_in(self, of: type[CheckOptions], values: Any, path: str) -> CheckOptions:

@@ -74,6 +74,7 @@ def config_of(checks: tuple[CheckOptions, ...]) -> Config:
         commands=Commands(),
         traps=Traps(),
         places={},
+        paths={},
     )
 
 

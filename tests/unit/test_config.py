@@ -244,6 +244,24 @@ def test_a_secret_is_the_line_without_its_end(tmp_path: Path, monkeypatch: pytes
         found["a"].priv_key.reveal()  # type: ignore[attr-defined]
 
 
+def test_every_warning_has_a_place_and_is_told_once(tmp_path: Path) -> None:
+    text = """
+standard: false
+checks:
+  - {name: a, type: tcp, target: 192.0.2.1, port: 80, interval: 100ms}
+  - {name: b, type: snmp, target: 192.0.2.2}
+  - {name: c, type: snmp, target: 192.0.2.3}
+  - {name: d, type: snmp, target: 192.0.2.4, community: {env: C}}
+defaults: {snmp: {user: u, auth_key: canary-literal}}
+"""
+    found = warnings(config(tmp_path, HEAD + BROKER + text))
+    assert all(problem.line and problem.column for problem in found)
+    told = [(p.line, p.column, p.path) for p in found if "secret stands in the file" in p.reason]
+    assert told == [(11, 38, "checks[1].auth_key")]
+    assert [(p.line, p.path) for p in found if "clear text" in p.reason] == [(10, "checks[3]")]
+    assert "canary" not in " ".join(p.sentence("x") for p in found)
+
+
 @pytest.mark.parametrize("off", ["status: null\ntraps: ~\n", "status: {listen: null}\ntraps: {listen: NULL}\n"])
 def test_null_switches_the_local_page_off(tmp_path: Path, off: str) -> None:
     found = config(tmp_path, HEAD + BROKER + off)

@@ -195,6 +195,15 @@ def test_permit_waits_for_its_turn() -> None:
     assert run(ask_three()) == [0.0, 1.0, 2.0]
 
 
+def test_0_is_no_limit_for_each_of_the_four() -> None:
+    for lifted in ({"packets_per_second": 0}, {"burst": 0}):
+        policy = Policy(**{"packets_per_second": 1, "burst": 1, "target_per_second": 0, **lifted})  # type: ignore[arg-type]
+        assert leaving(policy, *[A] * 30) == [0.0] * 30
+    for lifted in ({"target_per_second": 0}, {"target_burst": 0}):
+        policy = Policy(**{"packets_per_second": 0, "target_per_second": 1, "target_burst": 1, **lifted})  # type: ignore[arg-type]
+        assert leaving(policy, *[A] * 30) == [0.0] * 30
+
+
 @given(
     rate=st.sampled_from([0.5, 1, 5, 20, 1000]),
     burst=st.integers(1, 60),
