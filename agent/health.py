@@ -177,10 +177,10 @@ def beyond(record: Record, degraded: tuple[tuple[str, float], ...]) -> str:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         low_is_bad = f"_{name}".endswith(LOW_IS_BAD)  # `bits_per_s` of a train is one of them
-        if low_is_bad and abs(value) < limit:
-            return f"{name} {value:g} below {limit:g}"
-        if not low_is_bad and abs(value) > limit:
-            return f"{name} {value:g} above {limit:g}"
+        size, most = abs(value), abs(limit)
+        if size < most if low_is_bad else size > most:
+            note = " (signs are ignored)" if limit < 0 else ""  # such as a signal of -80 dBm and a limit of -70
+            return f"{name} {value:g} {'below' if low_is_bad else 'above'} {limit:g}{note}"
     return ""
 
 

@@ -114,3 +114,17 @@ def test_health_is_a_value() -> None:
 def test_limits_of_record_fields(fields: dict[str, object], trouble: str) -> None:
     taken = Instant(0, 0, "synced", "b")
     assert beyond(Record("icmp", taken, fields), LIMITS.degraded) == trouble  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "trouble"),
+    [
+        (-80, -70, "signal_dbm -80 above -70 (signs are ignored)"),
+        (-65, -70, ""),
+        (0.05, -0.1, ""),
+        (0.2, -0.1, "signal_dbm 0.2 above -0.1 (signs are ignored)"),
+    ],
+)
+def test_the_sign_of_a_limit_is_ignored_too(value: float, limit: float, trouble: str) -> None:
+    taken = Record("link", Instant(0, 0, "synced", "b"), {"signal_dbm": value})
+    assert beyond(taken, (("signal_dbm", limit),)) == trouble
