@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,13 @@ class _Reader:
         readable = self._readable_part(values)
         reader = CheckReader(self.walk, self.types, readable.safety, readable.defaults)
         written = reader.written(readable.checks)
-        checks = (*reader.made(readable, self.around), *written)
+        checks = (*islice(reader.made(readable, self.around), MOST_CHECKS + 1), *written)
         for path, reason in file_problems(readable):
             self.walk.problem(path, reason)
         identity = self._identity(readable.identity)
         reader.judge_together(checks)
         if len(checks) > MOST_CHECKS:
-            self.walk.problem("checks", TOO_MANY.format(len(checks)))
+            self.walk.problem("checks", TOO_MANY)
         if self.walk.problems:
             raise ConfigError(self.file, self.walk.problems)
         kept = {

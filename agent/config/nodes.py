@@ -19,6 +19,7 @@ PLAIN_TAGS = {
 }
 LINE_BREAK = "\r\n|[\n\r\x85\u2028\u2029]"  # what YAML 1.1 counts as the end of a line
 DEEPEST = 30
+MOST_NODES = 2 * LARGEST_BYTES  # a file without aliases has fewer
 NULL_WORDS = ("", "null", "Null", "NULL", "~")
 Node = yaml.Node
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -72,7 +73,7 @@ def place_in(before: str) -> tuple[int, int]:
 def parse(text: str) -> yaml.MappingNode:
     """Turn the text into its top map; raises `Unreadable` with line and column."""
     try:
-        refuse_depth(text)
+        refuse_excess(text)
         node = yaml.compose(text, Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -87,15 +88,26 @@ def parse(text: str) -> yaml.MappingNode:
     return node
 
 
-def refuse_depth(text: str) -> None:
-    """Refuse a file nested deeper than any config is: the composer recurses, and would end the process."""
-    depth = 0
+def refuse_excess(text: str) -> None:
+    """Refuse a file nested deeper than any config is (the composer recurses), or swollen by aliases of aliases."""
+    counts, names, sizes = [0], list[str | None](), dict[str, int]()
     for event in yaml.parse(text, Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
+        counts[-1] += sizes.get(event.anchor or "", 1) if isinstance(event, yaml.AliasEvent) else 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            counts.append(0)
+            names.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            inside, name = counts.pop(), names.pop()
+            counts[-1] += inside
+            sizes |= {name: inside} if name else {}
+        reason = "is nested too deeply for a config" if len(names) > DEEPEST else ""
+        reason = (
+            "has aliases that stand for more than a config can hold; write less" if sum(counts) > MOST_NODES else reason
+        )
+        if reason:
             mark = event.start_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            raise Unreadable(Problem(line, column, "", "is nested too deeply for a config"))
+            raise Unreadable(Problem(line, column, "", reason))
 
 
 def yaml_reason(error: yaml.MarkedYAMLError, text: str, line: int) -> str:

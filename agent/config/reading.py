@@ -25,7 +25,7 @@ from agent.policy import Policy
 RESERVED_TYPES = ("arp", "dhcp", "dicom", "ldap", "listen", "mllp", "mqtt", "mtu", "ntp", "path", "sip", "tls", "train")
 """Words of the contract; one that is no check type yet is refused as such, not as a typing error."""
 MOST_CHECKS = 5000
-TOO_MANY = "{} checks are more than one small computer can ask (5000)"
+TOO_MANY = f"there are more than {MOST_CHECKS} checks, which one small computer cannot ask; share them among several"
 TYPE = Option("type", "type", Text(), "The check type.", "", True, None)
 STAND_INS = {"name": "x", "consent": "x", "responsibility_agreement": "x", "interval_s": 86400.0}
 """For what could not be read, where a rule would take its absence for one more error."""
@@ -84,7 +84,7 @@ class CheckReader:
             self.walk.problem("checks", f"expected a list of checks, not {form(node)}", node)
             return []
         if len(node.value) > MOST_CHECKS:
-            self.walk.problem("checks", TOO_MANY.format(len(node.value)), node)
+            self.walk.problem("checks", TOO_MANY, node)
             return []
         found: list[CheckOptions] = []
         for index, item in enumerate(node.value):

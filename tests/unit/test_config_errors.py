@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,30 @@ def test_more_services_than_any_machine_can_ask(tmp_path: Path) -> None:
     head = "version: 1\nidentity: {org: o, site: s, node: n}\nmqtt: {url: mqtts://c.example.org}\nstandard: false\n"
     path.write_text(f"{head}services: [{urls}]\n")
     assert "5:11: services: expected 0 to 10000 items, not 11000" in errors(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"clock: {'x' * 900_000}\n", "expected one of auto, trusted"),
+        (f"clock: {'a:' * 400_000}@h\n", "expected one of auto, trusted, not `…@h`"),
+        (
+            f"anchors: {{a: &l [{'a, ' * 3000}b], " + ", ".join(f"k{i}: *l" for i in range(100)) + "}\n",
+            "more than 5000 checks",
+        ),
+        (
+            "x:\n - &a0 [1]\n" + "".join(f" - &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)),
+            "aliases that stand for more than",
+        ),
+    ],
+)
+def test_a_monstrous_file_is_refused_in_no_time(tmp_path: Path, text: str, reason: str) -> None:
+    path, began = tmp_path / "x.yaml", time.monotonic()
+    path.write_text(
+        f"version: 1\nidentity: {{org: o, site: s, node: n}}\nmqtt: {{url: mqtts://c}}\nstandard: false\n{text}"
+    )
+    assert reason in " ".join(errors(path))
+    assert time.monotonic() - began < 30.0
 
 
 @given(st.text(max_size=200))
