@@ -52,7 +52,8 @@ class Unreadable(Exception):
 def read(path: Path) -> str:
     """Read the file as UTF-8 text; raises `Unreadable`."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_BYTES + 1)
     except OSError as error:
         raise Unreadable(Problem(0, 0, "", f"cannot be read: {error.strerror}")) from None
     if len(raw) > LARGEST_BYTES:
@@ -115,7 +116,9 @@ def yaml_reason(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     lines = re.split(LINE_BREAK, text)
     if line <= len(lines) and lines[line - 1].lstrip(" ").startswith("\t"):
         return "a tab begins the line; YAML takes only spaces as indentation"
-    problem = error.problem or "cannot be parsed"
+    problem = re.sub("(alias|anchor) .*", r"\1", error.problem or "cannot be parsed")  # the word may be a secret
+    if re.search("undefined alias|cannot start any token", problem):
+        return f"{problem}; put quotes around a value that begins with one of * & ! % @ `"
     return f"{error.context}, {problem}" if problem.startswith("but") else problem
 
 

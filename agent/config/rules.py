@@ -111,9 +111,9 @@ def medical_problems(checks: Iterable[CheckOptions]) -> Iterator[tuple[str, str,
     Gives (name of the check, key, reason). Only what is written alike is found; a name and its address are not.
     """
     enabled = [check for check in checks if check.enabled]
-    owners = {t.destination: check for check in enabled if check.device_class == "medical" for t in check.sends()}
+    owners = {_host(t): check for check in enabled if check.device_class == "medical" for t in check.sends()}
     for check in enabled:
-        for destination, key in {(t.destination, key) for t, key in _asked(check)}:
+        for destination, key in {(_host(t), key) for t, key in _asked(check)}:
             if destination in owners and owners[destination] is not check:
                 owner = owners[destination].name
                 yield (
@@ -121,6 +121,10 @@ def medical_problems(checks: Iterable[CheckOptions]) -> Iterator[tuple[str, str,
                     key,
                     f"{check.name} asks {destination}, the medical device of {owner}: only one check may",
                 )
+
+
+def _host(traffic: Traffic) -> str:
+    return traffic.destination.lower().rstrip(".")  # of names, case and a last dot mean nothing
 
 
 def forbidden(check: CheckOptions, policy: Policy) -> Problems:

@@ -63,6 +63,10 @@ def test_the_place_is_that_of_the_character(tmp_path: Path, content: bytes, plac
     assert any(error.startswith(place) for error in errors(path))
 
 
+def test_a_device_without_an_end_is_read_no_further_than_a_config_is_long() -> None:
+    assert errors(Path("/dev/zero")) == ["is larger than 1 MiB; this cannot be a config of siteprobe"]
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert errors(tmp_path / "none.yaml") == ["cannot be read: No such file or directory"]
 
