@@ -16,6 +16,7 @@ AUTHORITY = r"(\[[^\[\]@]*\]|[^\[\]:@]*)(:[0-9]*)?"  # RFC 3986 3.2, without use
 WITH_PATH = ("http", "https")
 WITHOUT_DEFAULT_PORT = ("tcp",)
 ZONE_PATTERN = r"[A-Za-z0-9_.-]{1,15}"  # an interface name has 15 characters at most, netdevice(7)
+LISTEN_PATTERN = r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})"
 HOST_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 NO_NAME = r"[0-9.-]+|(.*\.)?(0[xX][0-9a-fA-F]*|[0-9]+)\.?"
 """What begins like a range, or ends in a number: an address in a form that people misread (0x7f000001, 127.1)."""
@@ -36,7 +37,8 @@ class Host(Kind):
         return text
 
     def schema(self) -> dict[str, Any]:
-        return {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": 254}  # read as written: `on`, 1e3
+        plain: dict[str, Any] = {"type": ["string", "number", "boolean"], "maxLength": 254}  # as written: `on`, 1e3
+        return plain | {"pattern": "^[A-Za-z0-9_.:%-]+$"}
 
     def words(self) -> str:
         return "a host name or an IP address" + "".join(f", or the word {w}" for w in self.words_allowed)
@@ -97,6 +99,9 @@ class Net(Kind):
         except ValueError:
             raise ValueError(f"expected {self.expects}, not {shown(text, quoted)}{self._hint(text)}") from None
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^[0-9a-fA-F.:]+(%[^/]*)?(/[0-9.]+)?$"}
+
     def _hint(self, text: str) -> str:
         try:
             return f"; did you mean {ip_network(text, strict=False)}?"
@@ -111,11 +116,14 @@ class Listen(Kind):
     expects: ClassVar[str] = "an address and port such as 127.0.0.1:8080"
 
     def read(self, text: str, quoted: bool = False) -> tuple[str, int]:
-        match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", text)
+        match = re.fullmatch(LISTEN_PATTERN, text)
         address = (match[1] or match[2]) if match else ""
         if not match or not is_address(address) or not 0 < int(match[3]) < 65536:
             raise ValueError(f"expected {self.expects}, not {shown(text, quoted)}")
         return address, int(match[3])
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{LISTEN_PATTERN}$"}
 
 
 @lru_cache(maxsize=4096)  # each run of a check asks it of the same few targets

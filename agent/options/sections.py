@@ -19,14 +19,15 @@ class Secret(Kind):
     expects: ClassVar[str] = "a secret: {credential: NAME}, {file: PATH} or {env: NAME}"
 
     def schema(self) -> dict[str, Any]:
+        text = {"type": ["string", "number", "boolean"], "minLength": 1}
         source = {
             "type": "object",
             "minProperties": 1,
             "maxProperties": 1,
             "additionalProperties": False,
-            "properties": {key: {"type": ["string", "number", "boolean"]} for key in ("credential", "file", "env")},
+            "properties": dict.fromkeys(("credential", "file", "env"), text),
         }
-        return {"anyOf": [source, {"type": ["string", "number", "boolean"]}]}
+        return {"anyOf": [source, text]}
 
 
 @dataclass(frozen=True)

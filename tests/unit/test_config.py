@@ -287,6 +287,21 @@ def test_the_schema_takes_what_the_loader_takes(tmp_path: Path) -> None:
     jsonschema.validate(plain, config_schema())
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "anchors: {internet: 10.0.0.0/8}",
+        "devices: {ups: 'http://10.20.0.5/'}",
+        "safety: {deny: [clinical.example.org]}",
+        "status: {listen: 'localhost:8080'}",
+        "checks: [{name: a, type: snmp, target: 10.20.0.5, community: ''}]",
+    ],
+)
+def test_the_schema_refuses_what_it_can_see(wrong: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(HEAD + BROKER + wrong), config_schema())
+
+
 def test_what_is_shown_is_a_config_that_means_the_same(tmp_path: Path) -> None:
     text = HEAD + BROKER + 'anchors: {dc-a: [198.51.100.10]}\nservices: ["https://epr.example.org/"]\n'
     first = config(tmp_path, text)
