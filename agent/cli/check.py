@@ -50,6 +50,9 @@ def command(names: tuple[str, ...], config_file: Path, as_json: bool) -> None:
         say_json({"checks": [_as_json(config, a) for a in answers]} | _verdict_json(finding))
     elif finding:
         say(f"Verdict: {finding.verdict} (confidence {finding.confidence:g}). {finding.summary} {finding.next}")
+    if not answers:  # a monitor must not take silence for health
+        complain(f"{config.file}: no check runs, so nothing was measured; write some in `checks`, or standard: true")
+        leave(COULD_NOT_MEASURE)
     found = {_look(answer) for answer in answers}
     leave(next((code for word, code in EXIT_CODES.items() if word in found), 0))
 

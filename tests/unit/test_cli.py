@@ -159,3 +159,9 @@ def test_the_verdict_of_check_has_the_words_of_the_published_one(file: Path) -> 
     file.write_text(file.read_text().replace("type: link, interface: lo", "type: link, interface: nope0"))
     verdict = json.loads(CliRunner().invoke(siteprobe, ["check", "--json", "-c", str(file)]).stdout)["verdict"]
     assert (verdict["verdict"], verdict["fault_domain"]) == ("local_link_down", "probe")
+
+
+def test_where_no_check_runs_nothing_was_measured(file: Path) -> None:
+    file.write_text(file.read_text().replace("interface: lo}", "interface: lo, enabled: false}"))
+    done = CliRunner().invoke(siteprobe, ["check", "-c", str(file)])
+    assert done.exit_code == 3 and "nothing was measured" in done.output
