@@ -271,7 +271,13 @@ class _Exchange:
                     return event
                 self._connection.receive_data(await self._read())
             except h11.RemoteProtocolError as error:
-                raise Failed(Failure.PROTOCOL, f"the answer is not HTTP: {str(error).partition(':')[0]}") from None
+                raise Failed(Failure.PROTOCOL, self._broken(str(error).partition(":")[0])) from None
+
+    def _broken(self, why: str) -> str:
+        """Say what is wrong with an answer that h11 does not take."""
+        if "closed connection" in why:
+            return "the server closed the connection before its answer was whole; look at its log"
+        return f"the answer is not HTTP: {why}"
 
     async def _read(self) -> bytes:
         try:

@@ -89,6 +89,7 @@ def _stamp_ns(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
 
 def _nothing_fitting(ignored: int) -> Failed:
     if ignored:
-        sentence = f"{ignored} answers came, but none to our question: late ones, or somebody forges them"
+        came = "an answer came, but not" if ignored == 1 else f"{ignored} answers came, but none"
+        sentence = f"{came} to our question: late, or forged by somebody; see what stands between us and the server"
         return Failed(Failure.MISMATCH, sentence, ignored_answers=ignored)
     return Failed(Failure.TIMEOUT, "no answer before the deadline")

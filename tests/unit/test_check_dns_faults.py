@@ -42,6 +42,7 @@ def test_silence_and_a_closed_port() -> None:
 def test_an_answer_to_something_else_is_not_heard(change: Change) -> None:
     facts = ask(records(f"{NAME} A 10.0.0.66", change=change), seconds=0.2)
     assert (facts.failure, facts.fields["ignored_answers"]) == (Failure.MISMATCH, 1)
+    assert facts.detail.startswith("an answer came, but not to our question")
 
     def wrong_then_right(query: bytes) -> list[bytes]:
         return [reply(query, f"{NAME} A 10.0.0.66", change=change), reply(query, f"{NAME} A 10.0.0.1")]

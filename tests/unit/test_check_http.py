@@ -107,6 +107,12 @@ def test_chunked_body_and_text_across_chunks() -> None:
     assert ask(says(*chunks, pause_s=0.01), expect_text="héllo").failure is None
 
 
+def test_an_answer_that_is_cut_off_is_not_said_to_be_something_else_than_http() -> None:
+    facts = ask(says(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello"))
+    assert (facts.failure, facts.fields["body_bytes"]) == (Failure.PROTOCOL, 5)
+    assert facts.detail == "the server closed the connection before its answer was whole; look at its log"
+
+
 def test_a_body_without_end_is_read_up_to_the_cap() -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
