@@ -22,6 +22,13 @@ SCALE_MOST, PRECISION_MOST = 17, 9
 SENSOR_LIMIT = 1_000_000_000
 """RFC 3433: a sensor's value of -1e9 or +1e9 means that it is out of its range."""
 TEXT_MOST = 120
+POSSIBLE = (
+    ("_ratio", 0.0, 10_000.0),
+    ("_celsius", -273.15, 10_000.0),
+    ("_left_s", 0.0, 31_536_000.0),
+    ("_s", 0.0, math.inf),
+)
+"""What a number of such a name can be at all: devices write others (-1, 255, 65535, 2147483647) for "not known"."""
 SUFFIXES = (
     ("_left_s", "", 0.0),
     ("_ratio", " %", 100.0),
@@ -104,6 +111,9 @@ def _scaled(symbol: Symbol, found: float, read: Read) -> float | int | None:
     if symbol.scale_factor != 1 or symbol.add:
         found = found * symbol.scale_factor + symbol.add
     if symbol.most is not None and found > symbol.most:
+        return None
+    least, most = next(((low, high) for end, low, high in POSSIBLE if symbol.name.endswith(end)), (-math.inf, math.inf))
+    if not least <= found <= most:
         return None
     return int(found) if found == int(found) else round(found, 6)
 
