@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from agent.model import Failed, Failure
@@ -18,6 +19,9 @@ ATTEMPTS = 2
 """3 s and one retry (field.md 3.2): more questions on a saturated device make it worse."""
 DATAGRAMS_A_QUESTION = 4
 """v3 needs up to three: discovery, time, the question itself. A device that asks for more runs in circles."""
+LEAST_WAIT_S = 1.0
+"""A silence of less, because another check was asking until then, is no word of the device."""
+NO_TURN = "another check was asking this device all the time; mend that one first, or give this one a longer timeout"
 MARGIN_S = 0.05
 """We end a little before the deadline, so that the reason is ours to tell."""
 Reply = tuple[int, int, Bindings]
@@ -42,11 +46,11 @@ class Exchange:
         self.credentials, self.device = credentials, device
         self._gate, self._target, self._say = gate, target, say
         self._access, self._peer = access, access.peer
-        self._answered = False
+        self._answered, self._made = False, asyncio.get_running_loop().time()
 
     async def ask(self, kind: str, oids: tuple[str, ...], repetitions: int = 0) -> Reply:
         """Ask, and once more after silence; raises `Failed` and OSError."""
-        async with self.device.lock:
+        async with self._turn() as began:
             heard = failures.Heard()
             for attempt in range(1, ATTEMPTS + 1):
                 self._say(f"ask {kind} {_short(oids)}" + (f" × {repetitions}" if repetitions else ""))
@@ -59,18 +63,38 @@ class Exchange:
                 if not name:
                     return self._read(*reply)
                 self._judge(name, attempt == ATTEMPTS)
-            raise self._silent(heard)
+            raise self._silent(heard, began)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[float]:
+        """Wait until no other check asks this device; gives when we may (loop clock). Raises `Failed` (overload)."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                await self.device.lock.acquire()
+        except TimeoutError:
+            raise Failed(Failure.OVERLOAD, NO_TURN) from None
+        try:
+            yield asyncio.get_running_loop().time()
+        finally:
+            self.device.lock.release()
 
     def _hear(self) -> None:
         self._answered = True
         self._access.silence.heard()
 
-    def _silent(self, heard: failures.Heard) -> Failed:
-        """Explain the silence; a poll that heard nothing at all counts towards the quarantine."""
+    def _silent(self, heard: failures.Heard, began: float) -> Failed:
+        """Explain the silence; a poll that heard nothing at all counts towards the quarantine.
+
+        One that got its turn only at the end has not waited long enough to say anything.
+        """
+        if self.deadline - began < LEAST_WAIT_S and began - self._made > self.deadline - began:
+            return Failed(Failure.OVERLOAD, NO_TURN)
         if heard.strays or heard.reports:
             self._access.silence.heard()
         elif not self._answered:
             self._access.silence.another(asyncio.get_running_loop().time())
+        if self._answered and not heard.strays:
+            return Failed(Failure.TIMEOUT, "the device answered the questions before this one, and then no more")
         return failures.from_silence(self.credentials, heard)
 
     def _again(self, heard: failures.Heard, objects: int, repetitions: int) -> int:

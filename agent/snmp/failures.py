@@ -47,6 +47,7 @@ STATUS_NAMES = (
 )
 """error-status of RFC 3416, section 3, by number."""
 TOO_BIG, NO_SUCH_NAME, GEN_ERR = 1, 2, 5
+LOOK_AT = "look at its SNMP view, and with v3 whether it wants auth_key and priv_key"
 VIEW_REFUSALS = ("noAccess", "authorizationError")
 
 
@@ -60,7 +61,7 @@ def from_status(status: int, oid: str) -> Failed:
     """Explain an error-status that the device answered."""
     name = STATUS_NAMES[status] if 0 <= status < len(STATUS_NAMES) else f"error-status {status}"
     if name in VIEW_REFUSALS:
-        return Failed(Failure.AUTH, f"the device does not let us read {oid} ({name}): look at its SNMP view")
+        return Failed(Failure.AUTH, f"the device does not let us read {oid} ({name}): {LOOK_AT}")
     return Failed(Failure.PROTOCOL, f"the device answered {name} to {oid}")
 
 

@@ -98,6 +98,42 @@ def test_of_fifty_devices_with_ten_dead_ones_no_living_one_is_late() -> None:
     asyncio.run(go())
 
 
+def test_a_check_that_never_got_its_turn_says_nothing_against_the_device() -> None:
+    def picky(request: bytes) -> list[bytes]:
+        return from_tree(SYSTEM)(request) if message.parse(request).community == b"canary-secret" else []
+
+    async def scene(asker: Asker, peer: Agent) -> None:
+        async def refused(within: float) -> Failed:
+            session = await asker.session(peer.port, within=within, who=Credentials("2c", "wrong"))
+            with pytest.raises(Failed) as caught:
+                await session.get([oids.SYS_NAME])
+            return caught.value
+
+        holding = asyncio.ensure_future(refused(1.5))
+        await asyncio.sleep(0.1)
+        for within in (0.3, 1.6):  # the second has its turn at last, and 0.1 s for it
+            waiting = await asker.session(peer.port, within=within)
+            peer.script = picky if within < 1 else lambda request: []
+            with pytest.raises(Failed) as caught:
+                await waiting.get([oids.SYS_NAME])
+            assert (caught.value.failure, "another check" in caught.value.detail) == (Failure.OVERLOAD, True)
+        assert (await holding).failure is Failure.TIMEOUT
+
+    play(picky, scene)
+
+
+def test_a_device_that_falls_silent_in_the_middle_is_not_said_to_refuse_us() -> None:
+    async def scene(asker: Asker, peer: Agent) -> None:
+        session = await asker.session(peer.port, within=0.4)
+        await session.get([oids.SYS_NAME])
+        peer.script = lambda request: []
+        with pytest.raises(Failed) as caught:
+            await session.get([oids.SYS_NAME])
+        assert caught.value.detail == "the device answered the questions before this one, and then no more"
+
+    play(from_tree(SYSTEM), scene)
+
+
 def test_one_question_at_a_time_goes_to_a_device() -> None:
     open_questions, most = [0], [0]
 
