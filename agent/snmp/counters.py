@@ -144,8 +144,13 @@ def increase(before: int | None, after: int | None, bits: int) -> int | None:
 
 
 def change(before: PortSample | None, after: PortSample) -> Change:
-    """Compare two readings of one port; `before` is None at the first one and after a reboot."""
-    if before is None or after.at <= before.at or before.discontinuity != after.discontinuity:
+    """Compare two readings of one port; `before` is None at the first one and after a reboot.
+
+    Another name is another port: devices renumber them without a restart, as when a card is plugged in.
+    """
+    if before is None or before.name != after.name or after.at <= before.at:
+        return Change()
+    if before.discontinuity != after.discontinuity:
         return Change()
     elapsed_s = after.at - before.at
     incoming = _bits_per_s(before.in_octets, after.in_octets, elapsed_s, before, after)

@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from agent.model import Failed, Scalar
+from agent.model import Failed, Outcome, Scalar, outcome_of
 from agent.snmp import neighbours, port_report, ports, report
 from agent.snmp.conclude import conclude
 from agent.snmp.counters import PortSample
 from agent.snmp.gather import gather, scalar_oids, time_left
 from agent.snmp.meaning import Finding
 from agent.snmp.port_report import More
-from agent.snmp.profile import Profile
+from agent.snmp.profile import WARNING, Profile
 from agent.snmp.profile_files import Choice, Profiles
 from agent.snmp.session import Session
 
 UNPROVEN = "was never tried on a real device or its recording: compare what it says with the device"
+WATCHED_PORTS = "watched ports"
+"""What stands in `unread` for them, beside what the profile asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Order:
 async def poll(session: Session, memory: report.Memory, order: Order) -> tuple[dict[str, Scalar], list[More]]:
     """Ask a device everything that this poll has time for; gives the record's fields and the further records.
 
-    Raises what the session raises where the system group or the watched ports cannot be read.
+    Raises what the session raises where the system group cannot be read. Watched ports that cannot, from a device
+    that answers, are a finding: a confirmation asks the system group only and would call the device well.
     """
     system = await session.get(report.system_oids(order.personal_text))
     device = report.device_sample(system, asyncio.get_running_loop().time())
@@ -102,7 +105,15 @@ async def _ports(
 ) -> list[More]:
     if not order.watch_ports:
         return []
-    indexes, found = await _read_ports(session, memory.names, order)
+    try:
+        indexes, found = await _read_ports(session, memory.names, order)
+    except Failed as failed:
+        if outcome_of(failed.failure, "snmp") is not Outcome.FAIL:
+            raise
+        order.say(f"the watched ports could not be read: {failed.detail}")
+        fields["unread"] = WATCHED_PORTS
+        findings.append(Finding(WARNING, f"the watched ports could not be read: {failed.detail}"))
+        return []
     more, said = port_report.port_reports(indexes, found, memory.ports, memory.names, around)
     findings += said
     fields |= port_report.counts(found)
@@ -143,7 +154,8 @@ async def _by_profile(
     before = memory.facts
     facts = report.new_facts(memory, found)
     fields |= found.fields | facts
-    fields["unread"] = ",".join(known.unread) or None
+    unread = [WATCHED_PORTS] if fields.get("unread") else []
+    fields["unread"] = ",".join([*unread, *known.unread]) or None
     findings += [*found.findings, *report.unread_finding(known, now)]
     return report.facts_event(order.name, before, facts)
 

@@ -82,11 +82,20 @@ def port_reports(
         told.add(index)
         since = change(before.get(index), sample)
         own = port_findings(sample, since, around)
-        findings += own
+        findings += own + _shared(port, names)
         more.append(("snmp_port", port_fields(index, sample, since, own, around)))
         more += port_event(before.get(index), sample)
         before[index] = sample
     return more, findings
+
+
+def _shared(port: str, names: Names) -> list[Finding]:
+    """Say that a port is not the only one of its name: the others are not watched, whatever happens to them."""
+    sharing = names.sharing(port)
+    if not sharing:
+        return []
+    words = f"{len(sharing)} ports are called {port} and only the first is watched: write their indexes "
+    return [Finding(WARNING, words + f"({', '.join(map(str, sharing))}) in watch_ports")]
 
 
 def missing(port: str, index: int | None, names: Names) -> str:
@@ -153,8 +162,8 @@ def _duplex(sample: PortSample, since: Change) -> list[Finding]:
 
 
 def port_event(before: PortSample | None, after: PortSample) -> list[More]:
-    """Tell that a port changed its state."""
-    if before is None or (before.admin, before.oper) == (after.admin, after.oper):
+    """Tell that a port changed its state; one of another name that has its index now did not."""
+    if before is None or before.name != after.name or (before.admin, before.oper) == (after.admin, after.oper):
         return []
     if before.oper != after.oper:
         words = f"port {after.name} went from {before.oper_word} to {after.oper_word}"

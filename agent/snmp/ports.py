@@ -46,10 +46,11 @@ COLUMNS = (oids.IF_NAME, *NUMBERS.values())
 
 @dataclass(slots=True)
 class Column:
-    """A text column of the port table as far as it was read: text to index."""
+    """A text column of the port table as far as it was read: text to index, and where it stands more than once."""
 
     oid: str
     index_of: dict[str, int] = field(default_factory=dict)
+    sharing: dict[str, list[int]] = field(default_factory=dict)
     after: str = ""
     complete: bool = False
     rows: int = 0
@@ -75,6 +76,12 @@ class Names:
     def by_alias(self, port: str) -> bool:
         """Tell whether a port was found by what its owner calls it."""
         return not port.isdecimal() and port not in self.name.index_of and port in self.alias.index_of
+
+    def sharing(self, port: str) -> list[int]:
+        """List the indexes of all ports that are called so; [] where it is one, or the config gives an index."""
+        if port.isdecimal():
+            return []
+        return (self.alias if self.by_alias(port) else self.name).sharing.get(port, [])
 
     def moved(self, port: str, index: int | None, sample: PortSample | None) -> bool:
         """Tell whether what was found by its name or alias has another now: devices renumber, people rename."""
@@ -121,7 +128,10 @@ async def _walk(session: Session, column: Column, until: float, repetitions: int
                 return
             column.after = oid
             column.rows += 1
-            column.index_of.setdefault(text(value), int(oid.rpartition(".")[2]))
+            index = int(oid.rpartition(".")[2])
+            first = column.index_of.setdefault(text(value), index)
+            if first != index:
+                column.sharing.setdefault(text(value), [first]).append(index)
 
 
 async def read(
@@ -155,9 +165,9 @@ def _lacks_64_bits(found: dict[str, Value], index: int) -> bool:
 
 
 def _sample(found: dict[str, Value], index: int, at: float) -> PortSample | None:
-    numbers = _numbers(found, NUMBERS, index)
-    if numbers["oper"] is None:
+    if whole(found.get(f"{oids.IF_OPER_STATUS}.{index}"), oids.IF_OPER_STATUS) is None:
         return None
+    numbers = _numbers(found, NUMBERS, index)
     old = _numbers(found, OLD_NUMBERS, index)
     bits = 32 if old["in_octets"] is not None or old["out_octets"] is not None else 64
     merged = numbers | {key: value for key, value in old.items() if value is not None}
@@ -167,7 +177,9 @@ def _sample(found: dict[str, Value], index: int, at: float) -> PortSample | None
 
 
 def _numbers(found: dict[str, Value], columns: Mapping[str, str], index: int) -> dict[str, int | None]:
-    return {key: whole(found.get(f"{column}.{index}"), column) for key, column in columns.items()}
+    """Take the numbers of a port; what the device wrote in another way is as if it were not there."""
+    values = {key: found.get(f"{column}.{index}") for key, column in columns.items()}
+    return {key: value if isinstance(value, int) else None for key, value in values.items()}
 
 
 def whole(value: Value, oid: str) -> int | None:

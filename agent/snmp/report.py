@@ -34,7 +34,7 @@ FACTS: Mapping[str, Fact] = {
     "ports_up": Fact(int, "Watched ports that are up."),
     "ports_down": Fact(int, "Watched ports that are switched on and down."),
     "neighbours": Fact(int, "Devices at the other ends of its cables (LLDP)."),
-    "unread": Fact(str, "Tables of the profile that this poll could not finish, comma-joined."),
+    "unread": Fact(str, "What this poll could not finish, comma-joined: `watched ports`, and tables of the profile."),
     "findings": Fact(str, "What is the matter, as words of the verdict, comma-joined: " + ", ".join(FINDINGS)),
     "health": Fact(str, "The worst that was found.", words=ORDER),
     "reason": Fact(str, "What was found, worst first; empty where all is well."),

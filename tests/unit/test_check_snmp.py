@@ -312,8 +312,23 @@ def test_a_walk_in_circles_ends() -> None:
             return [answer(request, {f"{oids.IF_NAME}.{i}": v2c.OctetString(f"p{i}") for i in (1, 2)})]
         return from_table(device())(request)
 
-    found = failure(script, watch_ports=("Gi1",))
-    assert (found.failure, "circles" in found.detail) == (Failure.PROTOCOL, True)
+    fields = ask(script, watch_ports=("Gi1",)).fields
+    assert (fields["health"], str(fields["unread"]).partition(",")[0]) == ("warning", "watched ports")
+    assert str(fields["reason"]).startswith("the watched ports could not be read: ") and "circles" in str(
+        fields["reason"]
+    )
+
+
+def test_a_state_that_is_no_number_hides_the_ports_but_not_the_device() -> None:
+    ports = port_rows(1, "Gi1") | {f"{oids.IF_OPER_STATUS}.1": v2c.OctetString("up")}
+    fields = ask(from_table(device(a=ports)), watch_ports=("1",)).fields
+    assert (fields["sys_name"], fields["unread"]) == ("core-switch", "watched ports")
+
+
+def test_a_counter_that_is_no_number_is_as_if_it_were_not_there() -> None:
+    ports = port_rows(1, "Gi1") | {f"{oids.IF_HIGH_SPEED}.1": v2c.OctetString("1000")}
+    facts = ask(from_table(device(a=ports)), watch_ports=("1",))
+    assert (facts.fields["ports_up"], facts.more[0][1]["speed_bits_per_s"]) == (1, None)
 
 
 def test_an_endless_table_is_not_read_to_its_end() -> None:

@@ -35,3 +35,20 @@ def test_an_alias_that_was_given_to_another_port_is_followed_and_never_told() ->
         (1, "port uplink not found yet (0 names read)", []),
         (2, "", ["Gi2"]),
     ]
+
+
+def test_a_name_that_several_ports_bear_is_told_since_only_one_of_them_is_watched() -> None:
+    ports = port_rows(1, "Gi1", alias="uplink") | port_rows(2, "Gi2", oper=2, alias="uplink")
+
+    async def play(**options: Any) -> Any:
+        bench = Bench()
+        try:
+            async with scripted_agent(from_tree(device(a=ports))) as peer:
+                return await bench.run(peer.port, **options)
+        finally:
+            await bench.tools.aclose()
+
+    told = "2 ports are called uplink and only the first is watched: write their indexes (1, 2) in watch_ports"
+    shared, by_index = (asyncio.run(play(watch_ports=watched)) for watched in (("uplink",), ("1",)))
+    assert (shared.fields["health"], shared.fields["reason"]) == ("warning", told)
+    assert by_index.fields["reason"] == ""

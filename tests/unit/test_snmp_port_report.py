@@ -98,6 +98,12 @@ def test_a_duplex_mismatch_is_seen_at_late_collisions_or_half_duplex() -> None:
     assert said(later(duplex=1)) == []
 
 
+def test_another_port_that_has_the_index_now_is_not_held_against_the_old_one() -> None:
+    another = later(name="Gi1/0/9", oper=2, in_octets=5_000_000, fcs_errors=900)
+    assert change(PORT, another) == change(None, another)
+    assert port_event(PORT, another) == []
+
+
 def test_a_change_of_state_is_an_event() -> None:
     assert port_event(None, PORT) == []
     assert port_event(PORT, later()) == []
