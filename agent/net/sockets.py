@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from agent.model import Failed, Failure
 from agent.net.errors import failed_from_icmp, failed_from_os_error
+from agent.policy import parsed
 from agent.safety import Permit
 
 IP_RECVERR = 11  # linux/in.h
@@ -43,10 +44,13 @@ def open_socket(permit: Permit, kind: socket.SocketKind) -> socket.socket:
 def address_of(permit: Permit) -> tuple[str, int | None] | tuple[str, int | None, int, int]:
     """Give the permit's address and port as connect(2) wants them; a zone (fe80::1%eth0) becomes its index.
 
-    Raises `Failed` with local_link where no interface has that name.
+    Raises `Failed` with local_link where no interface has that name, local_route where a link-local address is
+    given without one: it is on every link.
     """
     address, _, zone = permit.address.partition("%")
     if not zone:
+        if ":" in address and parsed(address).is_link_local:
+            raise Failed(Failure.LOCAL_ROUTE, f"{address} is on every link: add the interface, as in {address}%eth0")
         return address, permit.port
     try:
         index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)

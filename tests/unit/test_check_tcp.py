@@ -117,3 +117,15 @@ def test_options_have_examples_and_the_class_a_manual() -> None:
     assert all(o.sentence.endswith(".") and o.example and o.required for o in own.values())
     assert own["target"].kind.read("gateway") == "gateway"
     assert Tcp.main_field == "connect_s"
+
+
+@pytest.mark.parametrize(
+    ("target", "failure", "told"),
+    [
+        ("fe80::1", Failure.LOCAL_ROUTE, "fe80::1 is on every link: add the interface, as in fe80::1%eth0"),
+        ("fe80::1%nosuch0", Failure.LOCAL_LINK, "this machine has no interface nosuch0"),
+    ],
+)
+def test_a_link_local_address_needs_the_link(target: str, failure: Failure, told: str) -> None:
+    facts = asyncio.run(measured(tcp(80, target)))
+    assert (facts.failure, facts.detail) == (failure, told)
