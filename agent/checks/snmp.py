@@ -44,8 +44,8 @@ class SnmpCheck(Check):
 
     A large device needs a longer `timeout` (20s): five questions a second go to it, what does not fit into
     a poll goes on in the next, and `unread` names it. It fails with timeout (no answer; a wrong community
-    looks the same), auth (wrong user or key, or a view that hides the system group), refused, mismatch and
-    protocol (answers that are none). SNMPv3 with both keys is advised; a v2c community crosses the network
+    looks the same), unreachable, refused, auth (wrong user or key, or a view that hides the system group),
+    mismatch and protocol (answers that are none). SNMPv3 with both keys is advised; a v2c community crosses the network
     in clear text.
     """
 

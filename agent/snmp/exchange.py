@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -59,6 +60,10 @@ class Exchange:
                 except TimeoutError:
                     repetitions = self._again(heard, len(oids), repetitions)
                     continue
+                except OSError as error:
+                    if error.errno == errno.EHOSTUNREACH:  # as silent as a device that is off
+                        self._unheard()
+                    raise
                 self._hear()
                 if not name:
                     return self._read(*reply)
@@ -82,6 +87,10 @@ class Exchange:
         self._answered = True
         self._access.silence.heard()
 
+    def _unheard(self) -> None:
+        if not self._answered:
+            self._access.silence.another(asyncio.get_running_loop().time())
+
     def _silent(self, heard: failures.Heard, began: float) -> Failed:
         """Explain the silence; a poll that heard nothing at all counts towards the quarantine.
 
@@ -91,8 +100,8 @@ class Exchange:
             return Failed(Failure.OVERLOAD, NO_TURN)
         if heard.strays or heard.reports:
             self._access.silence.heard()
-        elif not self._answered:
-            self._access.silence.another(asyncio.get_running_loop().time())
+        else:
+            self._unheard()
         if self._answered and not heard.strays:
             return Failed(Failure.TIMEOUT, "the device answered the questions before this one, and then no more")
         return failures.from_silence(self.credentials, heard)

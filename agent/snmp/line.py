@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
 from typing import Any
 
 from agent.safety import Permit
@@ -11,6 +14,9 @@ DATAGRAM_LIMIT_BYTES = 8192
 """Our questions have answers of one or two Ethernet frames; this is announced to v3 devices too."""
 DATAGRAMS_READ = 8
 """A question has one answer, plus two reports in v3: a flood beyond that is not even decoded."""
+
+IP_RECVERR, IPV6_RECVERR = 11, 25
+"""linux/in.h, in6.h: with it a socket also hears that a router, or our own kernel, cannot reach the device."""
 
 FLOOD = 64
 """Datagrams that nobody reads before the socket is closed: then the kernel drops them, and we sleep."""
@@ -29,7 +35,7 @@ class Line(asyncio.DatagramProtocol):
         self.sent = self.heard = 0
         self.last = b""
         self._socket: asyncio.DatagramTransport | None = None
-        self._listening = False
+        self._listening = self._sending = False
         self._unread = 0
 
     def take(self, data: bytes) -> None:
@@ -52,7 +58,12 @@ class Line(asyncio.DatagramProtocol):
             self._socket, _ = await loop.create_datagram_endpoint(
                 lambda: self, remote_addr=(permit.address, permit.port or 0)
             )
+            six = ":" in permit.address
+            level, option = (socket.IPPROTO_IPV6, IPV6_RECVERR) if six else (socket.IPPROTO_IP, IP_RECVERR)
+            self._socket.get_extra_info("socket").setsockopt(level, option, True)
+        self._sending = True
         self._socket.sendto(message)
+        self._sending = False
         self.sent += 1
 
     def hang_up(self) -> None:
@@ -68,9 +79,14 @@ class Line(asyncio.DatagramProtocol):
         """Nothing to do: `send` opens a new socket."""
 
     def error_received(self, exc: Exception) -> None:
-        """Pass on what the kernel says about the socket, such as an ICMP port unreachable."""
+        """Pass on what the kernel says about the socket, such as an ICMP port unreachable.
+
+        The socket ends with it: what waits in its error queue would keep the loop awake.
+        """
         if isinstance(exc, OSError):
-            self.wanted.put_nowait(exc)
+            far = exc.errno == errno.ENETUNREACH and not self._sending  # a router's routes, not our own
+            self.wanted.put_nowait(OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH)) if far else exc)
+            self.hang_up()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Pass a datagram on, unless nobody waits for it, it is one of a flood or too long."""
