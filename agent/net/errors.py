@@ -26,8 +26,14 @@ _ERRNO = {
     errno.EAFNOSUPPORT: (Failure.LOCAL_ADDRESS, "this machine has that version of IP switched off"),
     errno.ENETDOWN: (Failure.LOCAL_LINK, "the network interface is down; look at `ip link`"),
     errno.ENODEV: (Failure.LOCAL_LINK, "the network interface is gone; look at `ip link`"),
-    errno.EPERM: (Failure.LOCAL_PERMISSION, "this machine's own firewall or rights forbid it; try `siteprobe doctor`"),
-    errno.EACCES: (Failure.LOCAL_PERMISSION, "this machine's own rights or routes forbid it; try `siteprobe doctor`"),
+    errno.EPERM: (
+        Failure.LOCAL_PERMISSION,
+        "this machine's own firewall forbids it, or CAP_NET_RAW is missing; look at `nft list ruleset` and the unit",
+    ),
+    errno.EACCES: (
+        Failure.LOCAL_PERMISSION,
+        "this machine's kernel forbids it: a broadcast address, or a route that prohibits; look at `ip route get`",
+    ),
     errno.EMFILE: (Failure.OVERLOAD, "the agent has no file descriptor left; raise LimitNOFILE of the service"),
     errno.ENFILE: (Failure.OVERLOAD, "this machine has no file descriptor left"),
     errno.EAGAIN: (Failure.OVERLOAD, "the kernel's send buffer is full"),
