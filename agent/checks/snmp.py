@@ -24,6 +24,8 @@ from agent.snmp.session import OIDS_A_PDU, Snmp
 
 PORT = 161
 PORTS_MOST = 500
+INDEX_MOST = 2**32 - 1
+"""The largest number that an OID can hold (RFC 2578, 3.5): a question with a larger one is malformed."""
 PROFILE_QUESTIONS = 6
 """What a usual profile asks in one poll; the budget of the device (5 a second) is the limit."""
 
@@ -135,6 +137,7 @@ class SnmpCheck(Check):
                 found.append(("priv_key", "needs an auth_key: SNMPv3 encrypts only what it signs"))
         if len(set(self.watch_ports)) < len(self.watch_ports):
             found.append(("watch_ports", "names a port twice"))
+        found += [("watch_ports", f"{p} is no interface index: 1 to {INDEX_MOST}") for p in self._impossible_ports()]
         # A folder that is not here may be on the machine for which this file is meant; a run tells it.
         here = [folder for folder in self.profiles if Path(folder).is_dir()]
         if here:
@@ -151,6 +154,9 @@ class SnmpCheck(Check):
             return []
         told = ((field, did_you_mean(field, known)) for field, _ in self.thresholds if field not in known)
         return [("thresholds", f"{field} is no number of any profile{hint}") for field, hint in told]
+
+    def _impossible_ports(self) -> list[str]:
+        return [p for p in self.watch_ports if p.isdecimal() and not 1 <= int(p) <= INDEX_MOST]
 
     def _given(self, *keys: str) -> list[str]:
         return [key for key in keys if getattr(self, key)]

@@ -190,7 +190,7 @@ def whole(value: Value, oid: str) -> int | None:
 
 
 def text(value: Value) -> str:
-    """Take octets as printable text of at most 255 characters (DisplayString); "" where there is none."""
+    """Take octets as printable text of at most 255 characters (DisplayString), without padding; "" where none is."""
     if not isinstance(value, bytes):
         return ""
-    return "".join(c for c in value.decode("utf-8", "replace") if c.isprintable())[:255]
+    return "".join(c for c in value.decode("utf-8", "replace") if c.isprintable()).strip()[:255]

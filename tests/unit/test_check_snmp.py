@@ -129,6 +129,8 @@ def test_the_type_is_found_and_asks_for_a_version_that_its_secrets_fit() -> None
     assert list(problems(community=Known(), user="probe", auth_key=Known())) == ["user", "auth_key"]
     assert list(problems(user="probe", priv_key=Known())) == ["priv_key"]
     assert list(problems(user="probe", watch_ports=("1", "1"))) == ["watch_ports"]
+    assert problems(user="probe", watch_ports=("1", "4294967295", "Gi1")) == {}
+    assert "4294967296" in problems(user="probe", watch_ports=("4294967296",))["watch_ports"]
 
 
 def test_what_it_sends_is_on_snmps_own_budget() -> None:

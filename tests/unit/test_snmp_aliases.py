@@ -37,6 +37,18 @@ def test_an_alias_that_was_given_to_another_port_is_followed_and_never_told() ->
     ]
 
 
+def test_a_name_that_the_device_pads_is_found() -> None:
+    async def play() -> Any:
+        bench = Bench()
+        try:
+            async with scripted_agent(from_tree(device(a=port_rows(1, "Gi1  ")))) as peer:
+                return await bench.run(peer.port, watch_ports=("Gi1",))
+        finally:
+            await bench.tools.aclose()
+
+    assert [fields["name"] for _, fields in asyncio.run(play()).more] == ["Gi1"]
+
+
 def test_a_name_that_several_ports_bear_is_told_since_only_one_of_them_is_watched() -> None:
     ports = port_rows(1, "Gi1", alias="uplink") | port_rows(2, "Gi2", oper=2, alias="uplink")
 
