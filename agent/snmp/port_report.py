@@ -103,7 +103,8 @@ def missing(port: str, index: int | None, names: Names) -> str:
     if max(names.name.rows, names.alias.rows) >= ROWS_MOST:
         return f"port {port} is not among the first {ROWS_MOST} ports of this device"
     if index is not None or names.complete:
-        return f"port {port} is not on this device"
+        like = next(filter(None, names.name.index_of), "") if index is None else ""
+        return f"port {port} is not on this device" + (f", whose ports have names such as {like}" if like else "")
     return f"port {port} not found yet ({names.name.rows + names.alias.rows} names read)"
 
 

@@ -178,7 +178,7 @@ def test_a_device_and_its_ports_by_index_name_and_alias() -> None:
         "unread": None,
         "findings": "switch_port_down",
         "health": "critical",
-        "reason": "port Gi1/0/2 is down; port Gi9 is not on this device",
+        "reason": "port Gi1/0/2 is down; port Gi9 is not on this device, whose ports have names such as Gi1/0/1",
     }
     assert [(kind, fields["port"], fields["name"], fields["oper"]) for kind, fields in facts.more] == [
         ("snmp_port", 30, "Gi1/0/30", "up"),
