@@ -125,7 +125,8 @@ class Dns(Check):
         try:
             heard = await exchange(permit, question.to_wire(), ctx.deadline, lambda data: _ours(question, data))
             fields |= {"ignored_answers": heard.ignored} if heard.ignored else {}
-            answer = _noted(_read(heard.data), now() - began, fields)
+            took_s = now() - began if heard.took_s is None else heard.took_s
+            answer = _noted(_read(heard.data), took_s, fields)
             if answer.flags & dns.flags.TC:
                 ctx.say("the answer does not fit into a datagram: asking again over TCP")
                 asked = now()

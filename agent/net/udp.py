@@ -19,6 +19,8 @@ SO_TIMESTAMPNS_NEW = 64  # asm-generic/socket.h: receive stamps of 64 bits on ev
 STAMP = struct.Struct("=qq")  # struct __kernel_timespec
 STAMP_ANCILLARY_BYTES = 64
 NANO = 1_000_000_000
+STEADY_S = 0.001
+"""Wall clock and monotonic clock apart by more than this during a question: somebody set the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Heard:
     sent_ns: int
     received_ns: int
     clock_jump_s: float
+
+    @property
+    def took_s(self) -> float | None:
+        """Seconds from the sending to the kernel's stamp, without our own delays; None where the clock was moved."""
+        return None if abs(self.clock_jump_s) > STEADY_S else (self.received_ns - self.sent_ns) / NANO
 
 
 async def exchange(permit: Permit, payload: bytes, deadline: float, accept: Callable[[bytes], bool]) -> Heard:

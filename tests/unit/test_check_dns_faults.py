@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 
 import dns.flags
 import dns.message
@@ -12,6 +13,7 @@ import dns.reversename
 import dns.rrset
 import pytest
 
+from agent.checks import dns as dns_module
 from agent.model import Facts, Failure
 from tests.rigs.name_server import NAME, Change, ask, dns_check, over_tcp, records, reply
 from tests.rigs.servers import LOOPBACK, Handler, closed_port, datagram_server, measured, says
@@ -166,3 +168,14 @@ def test_random_answers_are_a_failure_and_never_an_error() -> None:
     seen = asyncio.run(go())
     assert Failure.PROTOCOL in seen
     assert Failure.INTERNAL not in seen
+
+
+def test_what_we_need_to_read_an_answer_is_not_the_servers_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = dns_module._ours
+
+    def slowly(question: dns.message.Message, data: bytes) -> bool:
+        time.sleep(0.2)
+        return ours(question, data)
+
+    monkeypatch.setattr(dns_module, "_ours", slowly)
+    assert 0 < float(str(ask(records(f"{NAME} A 10.0.0.1")).fields["response_s"])) < 0.15
