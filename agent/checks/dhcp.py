@@ -28,6 +28,8 @@ LEAST_INTERVAL_S = 600.0
 AHEAD_S = 5.0
 """A slot of the schedule may come this much early; more is a second question too soon."""
 SENT = "sent_at"
+NAMED_MOST = 4
+"""So many servers are named in a sentence; `servers` has them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class Dhcp(Check):
         if not servers:
             return Facts(fields, address, Failure.NO_ANSWER, f"no DHCP server offered an address on {port.name}")
         if rogue:
-            return Facts(fields, address, Failure.ROGUE, f"{', '.join(rogue)} is not listed and offered an address")
+            return Facts(fields, address, Failure.ROGUE, _strangers(rogue))
         return Facts(fields, address, detail=different)
 
     async def _ask(self, ctx: Context, port: Interface) -> Offers:
@@ -177,3 +179,11 @@ def odd(offered_ones: Iterable[str], own: set[str]) -> list[str]:
     """Give those that are not among our own; () where we have none of this kind to compare with (IPv4 only)."""
     ours = {address for address in own if is_ipv4(address) and not IPv4Address(address).is_loopback}
     return [address for address in offered_ones if address not in ours] if ours else []
+
+
+def _strangers(servers: list[str]) -> str:
+    """Say who offered an address unasked; a flood of invented servers does not fill the sentence."""
+    if len(servers) == 1:
+        return f"{servers[0]} is not listed and offered an address"
+    more = f" and {len(servers) - NAMED_MOST} more" if len(servers) > NAMED_MOST else ""
+    return f"{', '.join(servers[:NAMED_MOST])}{more} are not listed and offered addresses"

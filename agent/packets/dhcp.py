@@ -29,6 +29,7 @@ from agent.packets.wire import (
     Step,
     open_wire,
 )
+from agent.policy import EVERYONE
 
 CLIENT_PORT = 68
 MESSAGE_TYPE_OFFER, BOOT_REPLY = 2, 2
@@ -141,7 +142,7 @@ def addresses(values: Any) -> list[str]:
             address = IPv4Address(value)
         except (AddressValueError, TypeError, ValueError):
             continue
-        if not (address.is_unspecified or address.is_multicast):
+        if not (address.is_unspecified or address.is_multicast or str(address) == EVERYONE):
             found.append(str(address))
     return found[:8]
 

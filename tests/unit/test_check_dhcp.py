@@ -216,3 +216,10 @@ def test_what_it_declares_to_send() -> None:
     (traffic,) = one.sends()
     assert (traffic.destination, traffic.protocol, traffic.port, traffic.requests) == (EVERYONE, "dhcp", 67, 1)
     assert Path(dhcp.__file__).name == "dhcp.py" and one.layer_or_default == "dhcp" and not one.asked_again
+
+
+def test_many_strangers_are_counted_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers = [replace(ROGUE, server=f"10.1.0.{last}") for last in range(60, 76)]
+    monkeypatch.setattr(dhcp, "discover", Asked(GOOD, *strangers))
+    told = "10.1.0.60, 10.1.0.61, 10.1.0.62, 10.1.0.63 and 12 more are not listed and offered addresses"
+    assert run(check(expect_servers=("10.1.0.1",))).detail == told

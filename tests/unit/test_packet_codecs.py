@@ -72,6 +72,10 @@ def test_an_offer_cut_anywhere_raises_nothing() -> None:
     assert found[:282] == [None] * 282, "cut before the options there is no offer"
 
 
+def test_an_address_that_no_server_can_have_is_none() -> None:
+    assert dhcp.read_offer(offer(server="255.255.255.255"), XID, MAC) is None
+
+
 def test_odd_lengths_of_addresses_are_left_out() -> None:
     raw = offer(more=bytes((6, 3, 1, 2, 3)))
     found = dhcp.read_offer(raw, XID, MAC)
