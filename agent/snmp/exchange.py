@@ -47,7 +47,8 @@ class Exchange:
         self.credentials, self.device = credentials, device
         self._gate, self._target, self._say = gate, target, say
         self._access, self._peer = access, access.peer
-        self._answered, self._made = False, asyncio.get_running_loop().time()
+        self._answered = self._waited = False
+        self._made = asyncio.get_running_loop().time()
 
     async def ask(self, kind: str, oids: tuple[str, ...], repetitions: int = 0) -> Reply:
         """Ask, and once more after silence; raises `Failed` and OSError."""
@@ -73,6 +74,7 @@ class Exchange:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[float]:
         """Wait until no other check asks this device; gives when we may (loop clock). Raises `Failed` (overload)."""
+        self._waited = self._waited or self.device.lock.locked()
         try:
             async with asyncio.timeout_at(self.deadline):
                 await self.device.lock.acquire()
@@ -96,7 +98,7 @@ class Exchange:
 
         One that got its turn only at the end has not waited long enough to say anything.
         """
-        if self.deadline - began < LEAST_WAIT_S and began - self._made > self.deadline - began:
+        if self._waited and self.deadline - began < LEAST_WAIT_S and began - self._made > self.deadline - began:
             return Failed(Failure.OVERLOAD, NO_TURN)
         if heard.strays or heard.reports:
             self._access.silence.heard()
