@@ -6,9 +6,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 UV ?= uv
 LOCK := requirements-dev.lock
-STEPS := step-unit-a step-unit-b step-unit-c step-unit-d step-lint step-format step-types step-imports step-drift
+STEPS := step-unit-a step-unit-b step-unit-c step-unit-d step-unit-e step-lint step-format step-types step-imports step-drift
 # More jobs than cores: most of a test's time is waiting.
-SIDE_BY_SIDE = --keep-going --jobs=$$(($$(nproc) + 2)) --output-sync=target
+SIDE_BY_SIDE = --keep-going --jobs=$$(($$(nproc) + 3)) --output-sync=target
 
 .PHONY: help .venv demo check test soak lab docs bench lock clean packages $(STEPS)
 
@@ -85,6 +85,8 @@ step-unit-a:
 step-unit-b:
 	@.venv/bin/python -m tests.once_more tests/unit/test_[d-l]*.py
 step-unit-c:
-	@.venv/bin/python -m tests.once_more tests/unit/test_[m-r]*.py
+	@.venv/bin/python -m tests.once_more tests/unit/test_[m-o]*.py
 step-unit-d:
+	@.venv/bin/python -m tests.once_more tests/unit/test_[p-r]*.py
+step-unit-e:
 	@.venv/bin/python -m tests.once_more tests/unit/test_[s-z]*.py
