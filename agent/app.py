@@ -240,6 +240,7 @@ class Agent:
         self.config = changed
         self.gate.use(changed.safety)
         self.runner.forget({check.name for check in changed.active})
+        self.rounds.forget(changed.active)
         self.rounds.plan(self._asked())
         self.journal.append(event("config_reloaded", f"config {changed.digest}", self.clock.now()), urgent=True)
         self.pipeline.replace_config(changed, self.facts())

@@ -8,7 +8,7 @@ Fed with every finished run by the rounds; the rules are in `agent.backoff` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -52,12 +52,18 @@ class Restraint:
         self._chance = chance or Random().random
         self._silences: dict[str, Silence] = {}
         self._alone: dict[tuple[str, str], float] = {}
-        self._addresses: dict[str, str] = {}
+        self._addresses: dict[tuple[str, str], str] = {}
         self._guard = Guard()
 
     def begin(self) -> None:
         """Go on under a new plan: every check begins with its usual pause; a quarantine, and what was told, stay."""
         self._silences.clear()
+
+    def forget(self, kept: Iterable[CheckOptions]) -> None:
+        """Drop the memory of checks that are no longer configured, or ask another target now."""
+        keys = {(check.name, check.asked) for check in kept}
+        self._alone = {key: since for key, since in self._alone.items() if key in keys}
+        self._addresses = {key: address for key, address in self._addresses.items() if key in keys}
 
     def put_off(self) -> list[str]:
         """Name the checks whose pause is longer than usual."""
@@ -67,7 +73,7 @@ class Restraint:
         """Say why the check may not be asked now; "" if it may."""
         if not self._guard.quarantined:
             return ""
-        address = self._addresses.get(check.name, "")
+        address = self._addresses.get((check.name, check.asked), "")
         if not (check.sends() and self._guard.forbids(address, check.type)):
             return ""
         return f"quarantined: {address} or our own port went down twice within 10 s after a check of type {check.type}"
@@ -111,7 +117,7 @@ class Restraint:
     def _guarded(self, check: CheckOptions, record: Record, began: float, now: float) -> tuple[Record, ...]:
         address = str(record.fields.get("address") or "")
         if address:
-            self._addresses[check.name] = address
+            self._addresses[check.name, check.asked] = address
         seen = seen_of(check, record, address, began, now)
         found = self._guard.take(seen) if seen else ()
         return tuple(event("probe_safety_quarantine", sentence(*each), record.taken) for each in found)

@@ -81,6 +81,10 @@ class Rounds:
         self.schedule = Schedule(intervals_s, self._node, now, soonest)
         self._wake.set()
 
+    def forget(self, kept: Iterable[CheckOptions]) -> None:
+        """Drop the memory of checks that are no longer configured; one that only rests for a while keeps its own."""
+        self._restraint.forget(kept)
+
     async def run(self) -> None:
         """Start what is due, tick by tick, for ever."""
         loop = asyncio.get_running_loop()

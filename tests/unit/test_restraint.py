@@ -409,6 +409,42 @@ def test_a_check_that_asks_another_target_now_is_not_said_to_be_back() -> None:
     assert told_of(old, 2030, PASS) == ["target_answers_again"]
 
 
+def test_a_check_that_is_no_longer_configured_is_forgotten() -> None:
+    async def story() -> None:
+        rig = Rig(told("s"), told("gone"))
+        Told.alive |= {"s": False, "gone": False}
+        await rig.go(1200)
+        assert len(events_of(rig)) == 2
+        rig.rounds.plan([])
+        await rig.go(60)
+        rig.rounds.plan([told("s"), told("gone")])  # active checks were suppressed: nothing is told twice
+        await rig.go(1200)
+        assert len(events_of(rig)) == 2
+        rig.rounds.forget([told("s")])
+        Told.alive |= {"s": True, "gone": True}
+        await rig.go(1200)
+        assert [detail.split()[0] for kind, detail in events_of(rig) if kind == "target_answers_again"] == ["s"]
+
+    virtual_time.run(story())
+
+
+def test_a_check_with_another_target_is_not_refused_for_what_went_down_at_the_old_one() -> None:
+    restraint, new = Restraint(), replace(SERVICE, target="192.0.2.7")
+    at = Instant(1_795_000_000.0, 0, "synced", "b")
+
+    def took(check: CheckOptions, second: float, fields: dict[str, str]) -> None:
+        record = Record(check.type, at, {"check": check.name, "address": "192.0.2.1", **fields})
+        restraint.take(check, record, second, second + 0.1)
+
+    for second in (0, 600, 1200):
+        took(told("w"), second, PASS)
+        took(SERVICE, second + 1, PASS)
+        took(told("w"), second + 2, FAIL)
+        took(told("w"), second + 100, PASS)
+    assert "192.0.2.1" in restraint.refusal(SERVICE)
+    assert restraint.refusal(new) == ""
+
+
 def test_rounds_refuse_what_is_quarantined_and_say_so_once() -> None:
     async def story() -> None:
         rig = Rig(told("w", interval_s=5.0), told("s", Killing, interval_s=600.0))
