@@ -81,12 +81,12 @@ step-imports:
 step-drift:
 	$(call quietly,generated files are as the code says,.venv/bin/python -m agent.describe --check)
 step-unit-a:
-	@.venv/bin/python -m tests.once_more tests/unit/test_[a-c]*.py
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[a-c]*.py
 step-unit-b:
-	@.venv/bin/python -m tests.once_more tests/unit/test_[d-l]*.py
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[d-l]*.py
 step-unit-c:
-	@.venv/bin/python -m tests.once_more tests/unit/test_[m-o]*.py
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[m-o]*.py
 step-unit-d:
-	@.venv/bin/python -m tests.once_more tests/unit/test_[p-r]*.py
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[p-r]*.py
 step-unit-e:
-	@.venv/bin/python -m tests.once_more tests/unit/test_[s-z]*.py
+	@.venv/bin/python -m pytest --quiet tests/unit/test_[s-z]*.py

@@ -22,7 +22,7 @@ USUAL, USUAL_ON_LAN, LOSSY = 0.02, 0.005, 0.15
 DECIDES = 10.0
 """ln of 22,000 to 1."""
 CLEAN, MOST_CLEAN = 30, 120
-"""So many answered in a row end a loss of 36 %; at less loss it takes more (53 at 20 %), up to the second."""
+"""So many answered in a row end a loss of 36 %; at less loss it takes more (52 at 20 %), up to the second."""
 OVER_TO_ONE = math.log(1e5)
 """For taking a loss for over while it lasts: three places asked each second have 10,000 occasions an hour."""
 REMEMBERED = 60

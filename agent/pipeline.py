@@ -156,6 +156,7 @@ class Pipeline:
         self.healths = {name: health for name, health in self.healths.items() if name in same}
         self.shown = {name: state for name, state in self.shown.items() if name in same}
         self.devices = {name: facts for name, facts in self.devices.items() if name in same}
+        self._told_ms = {name: told_ms for name, told_ms in self._told_ms.items() if name in same}
         self._losses = {}
         self.config, self._path = config, Path(config.checks)
         self.judge(facts)

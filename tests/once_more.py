@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import forbidden_skips
 
-AT_MOST = 3
+AT_MOST = 2
 """So many tests may need their second try; a tree with more of them is not sound."""
 
 

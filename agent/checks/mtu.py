@@ -87,35 +87,35 @@ class Search:
         self._address = permit.address
         self._first: Permit | None = permit
         self._sizes = SIZES[parsed(permit.address).version]
+        self._largest = min(self._sizes[0], echoes.interface_mtu() or self._sizes[0])
+        self._small = min(self._sizes[-1], self._largest)
         self._sent: list[Sized] = []
 
     async def run(self) -> Facts:
         """Find the size that passes, from the largest down as routers say."""
-        size = min(self._sizes[0], self._echoes.interface_mtu() or self._sizes[0])
-        small = min(self._sizes[-1], size)
+        size = self._largest
         for _ in range(MOST_STEPS):
-            if await self._passes(size, small):
+            if await self._passes(size):
                 return self._facts(size, False)
             smaller = self._named(size)
-            if smaller is None or smaller < small:
-                return await self._hole(size, small)
+            if smaller is None or smaller < self._small:
+                return await self._hole(size)
             self._ctx.say(f"{size} bytes are too big, somebody says; next is {smaller}")
             size = smaller
         raise Failed(Failure.PROTOCOL, f"routers on the way name ever smaller sizes, the last one {size} bytes")
 
-    async def _passes(self, size: int, small: int) -> bool:
+    async def _passes(self, size: int) -> bool:
         """Try a size, several times where nothing comes back, always with a small one for company."""
         tries = 0
-        while tries < self._tries(small) and (not tries or self._left_s() > WAIT_S / 2):
+        while tries < self._tries() and (not tries or self._left_s() > WAIT_S / 2):
             tries += 1
-            await self._round([size, small] if size != small else [size])
+            await self._round([size, self._small] if size != self._small else [size])
             if self._answered(size) or self._about(size):
                 break
         return self._answered(size)
 
-    def _tries(self, small: int) -> int:
-        lost = any(echo.size == small and not echo.settled for echo in self._sent)
-        return TRIES_UNDER_LOSS if lost else TRIES
+    def _tries(self) -> int:
+        return TRIES_UNDER_LOSS if self._lost()[0] else TRIES
 
     async def _round(self, sizes: Iterable[int]) -> None:
         """Send one echo of each size and wait for what becomes of them."""
@@ -141,22 +141,22 @@ class Search:
         lower = next((usual for usual in self._sizes if usual < size), None)
         return named if self._sizes[-1] <= named < size else lower  # 0 of an old router (RFC 1191), or nonsense
 
-    async def _hole(self, size: int, small: int) -> Facts:
+    async def _hole(self, size: int) -> Facts:
         """Judge a silence: nobody there, too much loss, or a hole whose edge is looked for."""
         told = next((e.told for e in self._sent if e.told and not e.told.too_big), None)
         if told:
             raise failed_from_told(told, own_addresses(self._address))
-        if not self._answered(small):
+        if not self._answered(self._small):
             raise _nobody(len(self._sent))
-        if not (size == small or self._chance(size) or self._ctx.once):
-            await self._edge(size, small)
+        if not (self._chance(size) or self._ctx.once):
+            await self._edge(size)
         if self._answered(size):
             return self._facts(size, False)
-        if size == small or self._chance(size):
+        if self._chance(size):
             raise Failed(Failure.OVERLOAD, f"too many smaller echoes are lost to tell whether {size} bytes pass")
         return self._facts(self._passed(), True)
 
-    async def _edge(self, size: int, small: int) -> None:
+    async def _edge(self, size: int) -> None:
         """Look for the largest usual size that passes: all at once, then once more those that were perhaps lost.
 
         The large one goes along, and more often where the many smaller ones show that the way loses packets.
@@ -165,7 +165,7 @@ class Search:
             between = [usual for usual in self._sizes if self._passed() < usual < size and number < EDGE_ROUNDS]
             if self._answered(size) or not (between or self._chance(size)) or self._left_s() < WAIT_S / 2:
                 break
-            await self._round([size, *(between or [small])])
+            await self._round([size, *(between or [self._small])])
 
     def _facts(self, size: int, hole: bool) -> Facts:
         fields: dict[str, Scalar] = {"mtu_bytes": size, "black_hole": hole}
@@ -185,15 +185,16 @@ class Search:
         """Give the largest size that was answered, 0 where none was."""
         return max((echo.size for echo in self._sent if echo.answered), default=0)
 
-    def _chance(self, size: int) -> bool:
-        """Whether the silence may well be chance: too few large ones asked for, given how many smaller ones are lost.
+    def _lost(self) -> tuple[int, int]:
+        """Count the echoes that were lost, though their size passes (the smallest must), and all of such sizes."""
+        passing = [echo for echo in self._sent if echo.size <= max(self._passed(), self._small)]
+        return sum(not echo.settled for echo in passing), len(passing)
 
-        A size that passes passes always, so whatever is not larger and had no answer was lost.
-        """
-        smaller = [echo for echo in self._sent if echo.size <= self._passed()]
-        lost = sum(not echo.settled for echo in smaller)
-        enough = TRIES_UNDER_LOSS if lost else TRIES
-        return sum(echo.size == size for echo in self._sent) < enough or lost > LOST_AT_MOST * len(smaller)
+    def _chance(self, size: int) -> bool:
+        """Whether the silence may well be chance: too few large ones asked for, given how many others are lost."""
+        lost, passing = self._lost()
+        asked = sum(echo.size == size for echo in self._sent)
+        return asked < self._tries() or lost > LOST_AT_MOST * passing
 
     def _left_s(self) -> float:
         return self._ctx.deadline - MARGIN_S - asyncio.get_running_loop().time()

@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 
 from agent import __version__
-from agent.options import did_you_mean, shown
 
 DEFAULT_CONFIG = Path("/etc/siteprobe/siteprobe.yaml")
 COMMANDS = {
@@ -43,6 +42,8 @@ class Lazy(click.Group):
         if cmd_name in NOT_BUILT:
             ctx.fail(f"the command {cmd_name} is not built yet; there are {', '.join(COMMANDS)}")
         if cmd_name not in COMMANDS:
+            from agent.options import did_you_mean, shown
+
             hint = did_you_mean(cmd_name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
             ctx.fail(f"no command is named {shown(cmd_name)}{hint}")
         command: click.Command = importlib.import_module(f"agent.cli.{cmd_name}").command

@@ -125,6 +125,6 @@ def _as_json(config: Config, answer: Answer) -> dict[str, Any]:
 def _verdict_json(finding: Finding | None) -> dict[str, Any]:
     if finding is None:
         return {}
-    shown = ("verdict", "domain", "layer", "confidence", "summary", "next", "cause", "impacted", "working", "blind")
+    shown = ("verdict", "layer", "confidence", "summary", "next", "cause", "impacted", "working", "blind")
     told = {name: getattr(finding, name) for name in (*shown, "evidence", "contradicting", "also")}
-    return {"verdict": {"fault_domain": finding.domain, **told}}  # the word of the published verdict, and ours
+    return {"verdict": {"fault_domain": finding.domain, **told}}

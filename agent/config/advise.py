@@ -22,11 +22,11 @@ def warnings(config: Config) -> list[Problem]:
     """List all warnings of a config, with the place where each is about something written."""
     found = [*_blind(config), *_afford(config), *_secrets(config), *_weak(config), *_delivery(config)]
     found += [*_traps(config), *_not_built(config)]
-    placed = [_placed(config, path, reason) for path, reason in found]
-    # What stands in `defaults` is told once, not for each check that takes it.
-    return list({(problem.line, problem.column, problem.reason): problem for problem in reversed(placed)}.values())[
-        ::-1
-    ]
+    once: dict[tuple[int, int, str], Problem] = {}
+    for problem in (_placed(config, path, reason) for path, reason in found):
+        # What stands in `defaults` is told once, not for each check that takes it.
+        once.setdefault((problem.line, problem.column, problem.reason), problem)
+    return list(once.values())
 
 
 def _placed(config: Config, path: str, reason: str) -> Problem:

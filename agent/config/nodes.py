@@ -101,14 +101,16 @@ def refuse_excess(text: str) -> None:
             inside, name = counts.pop(), names.pop()
             counts[-1] += inside
             sizes |= {name: inside} if name else {}
-        reason = "is nested too deeply for a config" if len(names) > DEEPEST else ""
-        reason = (
-            "has aliases that stand for more than a config can hold; write less" if sum(counts) > MOST_NODES else reason
-        )
-        if reason:
-            mark = event.start_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            raise Unreadable(Problem(line, column, "", reason))
+        if len(names) > DEEPEST:
+            raise _at(event, "is nested too deeply for a config")
+        if sum(counts) > MOST_NODES:
+            raise _at(event, "has aliases that stand for more than a config can hold; write less")
+
+
+def _at(event: yaml.Event, reason: str) -> Unreadable:
+    mark = event.start_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return Unreadable(Problem(line, column, "", reason))
 
 
 def yaml_reason(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
