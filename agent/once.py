@@ -47,14 +47,11 @@ class Answer:
 async def ask(check: Check, runner: Runner) -> Answer:
     """Ask a check, and again each second while it fails, up to its `fail_after`."""
     lines: list[str] = []
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     run = await runner.run(check, say=lines.append)
     runs, health = [run], step(Health(), run.record, limits_of(check))
     again = check.asked_again and check.device_class != "medical"  # such a device is asked once a minute at most
     while health.suspect and again:
-        await asyncio.sleep(began + CONFIRM_S - loop.time())
-        began = loop.time()
+        await asyncio.sleep(CONFIRM_S)
         run = await runner.run(check, once=True, say=lines.append)
         runs.append(run)
         health = step(health, run.record, limits_of(check))

@@ -19,8 +19,7 @@ from agent.runner import Run, Runner
 from agent.schedule import FIRST_WITHIN_S, Schedule, share
 
 CONFIRM_S = 1.0
-"""From one question to the next while a fault is confirmed (contract, section 4: every 1-2 s); one that waited
-longer for its answer is followed by the next at once."""
+"""Pause before a failing check is asked again (contract, section 4: every 1-2 s)."""
 LONGEST_WAIT_S = 60.0
 STALL_S = 2.0
 """Woken this long after the time asked for, the process was stopped or starved."""
@@ -107,15 +106,15 @@ class Rounds:
             self._stalled(late_s)
 
     def confirm(self, names: Iterable[str]) -> None:
-        """Ask these again a second after they were asked, each by its cheapest question."""
-        now = asyncio.get_running_loop().time()
+        """Ask these again in a second, each by its cheapest question."""
+        at = asyncio.get_running_loop().time() + CONFIRM_S
         for name in names:
             check = self.checks.get(name)
             if check is None or check.device_class == "medical":
                 continue  # a medical device is never asked out of turn
             self._confirming.add(name)
-            pause_s = CONFIRM_S if check.asked_again else max(CONFIRM_S, check.least_interval_s)
-            self.schedule.hurry(name, max(now, self._began.get(name, -math.inf) + pause_s))
+            soonest = self._began.get(name, -math.inf) + check.least_interval_s
+            self.schedule.hurry(name, at if check.asked_again else max(at, soonest))
         self._wake.set()
 
     def at_once(self, names: Iterable[str]) -> None:

@@ -172,26 +172,6 @@ def test_a_confirmation_asks_the_cheapest_question_once() -> None:
     played(scene)
 
 
-@pytest.mark.parametrize(("run_s", "pause_s"), [(2.0, 0.0), (0.4, 0.6)])
-def test_a_confirmation_comes_a_second_after_the_question(
-    run_s: float, pause_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not after the answer: three timeouts of five seconds are long enough."""
-    monkeypatch.setattr(f"{__name__}.RUN_S", run_s)
-
-    async def scene(rounds: Rounds, runs: list[Run]) -> None:
-        rounds.plan([check()])
-        await asyncio.sleep(10)
-        await rounds.ask_now("a")
-        rounds.confirm(["a"])
-        ended = asyncio.get_running_loop().time()
-        while len(runs) < 3:
-            await asyncio.sleep(0.05)
-        assert asyncio.get_running_loop().time() - ended == pytest.approx(pause_s + run_s, abs=0.2)
-
-    played(scene)
-
-
 def test_news_has_a_check_asked_at_once_and_a_running_one_once_more() -> None:
     async def scene(rounds: Rounds, runs: list[Run]) -> None:
         rounds.plan([check()])
